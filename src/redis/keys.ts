@@ -1,0 +1,115 @@
+/**
+ * Every key name in Redis, in one place; docs/redis-keys.md is generated from `keyCatalogue`.
+ *
+ * All keys that one admission touches share one hash tag, so that the same script runs on one server and on a
+ * cluster: the tag is one of 64 virtual shards. A tenant's shard comes from its slug, and a token's id is drawn so
+ * that it falls into its tenant's shard (docs/adr/0002): the id alone leads to the shard.
+ */
+import { crc32 } from 'node:zlib';
+
+export const shardCount = 64;
+
+/** Virtual shard of a text (a tenant's slug, a token's id): '00' to '3f'. */
+export function shardOf(text: string): string {
+  return shardNames[crc32(text) & (shardCount - 1)] as string;
+}
+
+const shardNames = Array.from({ length: shardCount }, (_, shard) => shard.toString(16).padStart(2, '0'));
+
+/** All shard names, for what must exist once in each ({@link keys.meta}). */
+export const allShards: readonly string[] = shardNames;
+
+export const keys = {
+  meta: (shard: string): string => `tk:meta:{${shard}}`,
+  tenants: (): string => 'tk:tenants',
+  tenant: (slug: string): string => `tk:tenant:{${shardOf(slug)}}:${slug}`,
+  tenantTokens: (slug: string): string => `tk:tokens:{${shardOf(slug)}}:${slug}`,
+  token: (id: string): string => `tk:token:{${shardOf(id)}}:${id}`,
+  foreign: (sha256Hex: string): string => `tk:foreign:{${shardOf(sha256Hex)}}:${sha256Hex}`,
+  /** `claim` is the hex of a signature or nonce; it lives in the shard of its token. */
+  replay: (id: string, claim: string): string => `tk:replay:{${shardOf(id)}}:${id}:${claim}`,
+  /** One stream per tenant and UTC day (`yyyy-mm-dd`); requests of no known tenant go to `_`. */
+  log: (tenant: string, day: string): string => `log:{${tenant}}:${day}`,
+  logSequence: (group: string, writer: string): string => `tk:logseq:{${group}}:${writer}`,
+  usage: (tenant: string, id: string): string => `tk:usage:{${tenant}}:${id}`,
+} as const;
+
+/** Channel on which every change of a token or tenant is announced (payload: `token:<id>` or `tenant:<slug>`). */
+export const changesChannel = 'tk:changes';
+
+/** What a token or tenant hash holds; the admission script reads these fields by name. */
+export const recordFields = {
+  /** Integer, raised by every change; what a sidecar decided under an older one is decided again. */
+  version: 'version',
+  /** msgpack array of compiled limits, see admission/limit.ts. */
+  limits: 'limits',
+  /** msgpack map of limit key -> state, written by the admission script alone. */
+  counters: 'counters',
+  /** The record itself, JSON. */
+  record: 'record',
+} as const;
+
+interface KeyDescription {
+  readonly key: string;
+  readonly type: string;
+  readonly holds: string;
+  readonly bound: string;
+}
+
+export const keyCatalogue: readonly KeyDescription[] = [
+  {
+    key: 'tk:meta:{shard}',
+    type: 'hash',
+    holds: '`schema` (version), `installation` (id), `createdAt`; one in each of the 64 shards',
+    bound: '64 keys',
+  },
+  { key: 'tk:tenants', type: 'sorted set', holds: 'tenant slugs by time of creation', bound: 'one member a tenant' },
+  {
+    key: 'tk:tenant:{shard}:<slug>',
+    type: 'hash',
+    holds: '`version`, `record` (JSON), `limits` and `counters` (msgpack), `maxTokens`, `state`',
+    bound: 'one a tenant',
+  },
+  {
+    key: 'tk:tokens:{shard}:<slug>',
+    type: 'sorted set',
+    holds: "ids of the tenant's tokens by time of creation",
+    bound: "the tenant's `maxTokens`",
+  },
+  {
+    key: 'tk:token:{shard}:<id>',
+    type: 'hash',
+    holds: '`version`, `record` (JSON with the SHA-256 of the secret), `limits` and `counters` (msgpack)',
+    bound: 'one a token',
+  },
+  {
+    key: 'tk:foreign:{shard}:<sha256>',
+    type: 'string',
+    holds: 'id of the imported token with that SHA-256',
+    bound: 'one an imported token',
+  },
+  {
+    key: 'tk:replay:{shard}:<id>:<claim>',
+    type: 'string',
+    holds: 'a signature that was used',
+    bound: 'expires when its timestamp leaves the window, at most 600 s',
+  },
+  {
+    key: 'log:{<tenant>}:<yyyy-mm-dd>',
+    type: 'stream',
+    holds: 'access log of one tenant and UTC day',
+    bound: '`logRetentionDays` after its day; `logStreamMaxEntries` entries',
+  },
+  {
+    key: 'tk:logseq:{group}:<writer>',
+    type: 'string',
+    holds: 'number of the last log batch of one writer',
+    bound: 'expires a day after its last batch',
+  },
+  {
+    key: 'tk:usage:{<tenant>}:<id>',
+    type: 'hash',
+    holds: '`calls`, `lastUsedAt`, `lastUsedIp`',
+    bound: 'one a token; expires 400 days after its last call',
+  },
+];
