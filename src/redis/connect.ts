@@ -16,11 +16,14 @@ export interface RedisTarget {
   readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string } | undefined;
 }
 
+/** ioredis' own, without the one property whose type excludes itself under exact optional properties. */
+type ConnectionOptions = Omit<RedisOptions, 'replyMapping'>;
+
 const slowCommandTimeoutMs = 2000;
 
 /** Opens a connection (at once, in the background). Errors are for the caller's `error` listener, never thrown. */
 export function connect(target: RedisTarget, purpose: ConnectionPurpose): Redis {
-  const redis = new Redis({
+  const options: ConnectionOptions = {
     ...addressOf(target),
     connectionName: `tollkeeper-${purpose}`,
     connectTimeout: 1000,
@@ -33,7 +36,8 @@ export function connect(target: RedisTarget, purpose: ConnectionPurpose): Redis 
     // A replica that was promoted away from under us: find the new primary.
     reconnectOnError: (error) => (error.message.startsWith('READONLY') ? 1 : false),
     enableReadyCheck: true,
-  });
+  };
+  const redis = new Redis(options);
   // Without a listener ioredis prints; state is read from `status` and from rejected commands.
   redis.on('error', () => {});
   return redis;
@@ -60,7 +64,7 @@ export async function connectOrFail(target: RedisTarget): Promise<Redis> {
       resolve(false);
     });
     redis.on('error', (error: Error) => {
-      if (!/NOAUTH|WRONGPASS|NOPERM|ECONNREFUSED|ENOENT|EACCES|ENOTFOUND/.test(`${error.message}`)) return;
+      if (!/NOAUTH|WRONGPASS|NOPERM|ECONNREFUSED|ENOENT|EACCES|ENOTFOUND/.test(error.message)) return;
       clearTimeout(timer);
       resolve(false);
     });
@@ -79,9 +83,9 @@ export function displayAddress(url: string): string {
   return parsed.protocol === 'unix:' ? `unix:${parsed.pathname}` : `${parsed.protocol}//${parsed.host}`;
 }
 
-function addressOf(target: RedisTarget): RedisOptions {
+function addressOf(target: RedisTarget): ConnectionOptions {
   const url = new URL(target.url);
-  const credentials: RedisOptions = {};
+  const credentials: ConnectionOptions = {};
   if (url.username !== '') credentials.username = decodeURIComponent(url.username);
   if (url.password !== '') credentials.password = decodeURIComponent(url.password);
   if (url.protocol === 'unix:') {

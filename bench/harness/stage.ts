@@ -1,0 +1,84 @@
+/**
+ * What all scenarios share: one upstream, one Redis with tenants and tokens, the cores. Redis and tokens are made when
+ * the first scenario asks for them, and everything ends with `close`.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Redis } from 'ioredis';
+import { runJson } from '../../test/support/cli.js';
+import { type RedisServer, startRedis } from '../../test/support/redis.js';
+import { type CorePlan, pin, planCores } from './cores.js';
+import { type NodeChild, scriptArgs, startNode } from './node-child.js';
+
+export interface Store {
+  readonly url: string;
+  readonly pid: number;
+  readonly redis: Redis;
+  /** Plaintext tokens whose limit is never reached. */
+  readonly unlimited: readonly string[];
+  /** Plaintext tokens with {@link tightLimit}. */
+  readonly tight: readonly string[];
+}
+
+/** Calls per minute of a `tight` token. */
+export const tightLimit = 5;
+
+const tenants = ['acme', 'globex'];
+const unlimitedPerTenant = 8;
+const tightPerTenant = 2;
+const neverReached = 1_000_000_000;
+
+export class Stage {
+  readonly cores: CorePlan = planCores();
+  /** Folder of files that scenarios need; removed at the end. */
+  readonly dir = mkdtempSync(join(tmpdir(), 'tk-bench-'));
+  #upstream: Promise<NodeChild> | undefined;
+  #store: Promise<Store> | undefined;
+  #server: RedisServer | undefined;
+
+  /** The upstream of every proxy. */
+  upstream(): Promise<NodeChild> {
+    const script = new URL('answering-server.ts', import.meta.url);
+    this.#upstream ??= startNode(scriptArgs(script, 'upstream'), { core: this.cores.upstream, planes: ['data'] });
+    return this.#upstream;
+  }
+
+  /** Redis with tenants and tokens, made by the command line as a user would. */
+  store(): Promise<Store> {
+    this.#store ??= this.#makeStore();
+    return this.#store;
+  }
+
+  /** Writes a file for a scenario and answers its path. */
+  file(name: string, content: string): string {
+    const path = join(this.dir, name);
+    writeFileSync(path, content);
+    return path;
+  }
+
+  async close(): Promise<void> {
+    await Promise.allSettled([this.#server?.stop(), this.#upstream?.then((child) => child.stop())]);
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+
+  async #makeStore(): Promise<Store> {
+    this.#server = await startRedis({ tcp: true });
+    const { url, pid } = this.#server;
+    pin(pid, this.cores.redis);
+    const env = { TOLLKEEPER_REDIS_URL: url };
+    const unlimited: string[] = [];
+    const tight: string[] = [];
+    for (const tenant of tenants) {
+      await runJson(['tenant', 'create', tenant, '--name', tenant], env);
+      for (let each = 0; each < unlimitedPerTenant + tightPerTenant; each++) {
+        const isTight = each >= unlimitedPerTenant;
+        const limit = String(isTight ? tightLimit : neverReached);
+        const about = ['--tenant', tenant, '--name', `bench ${each}`, '--scopes', 'products:read', '--limit', limit];
+        const { secret } = await runJson<{ secret: string }>(['token', 'create', ...about, '--window', '60'], env);
+        (isTight ? tight : unlimited).push(secret);
+      }
+    }
+    return { url, pid, redis: this.#server.client(), unlimited, tight };
+  }
+}

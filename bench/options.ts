@@ -1,0 +1,71 @@
+/** The command line of the benchmark. */
+import { parseArgs } from 'node:util';
+
+export interface BenchOptions {
+  /** Names; empty: all that are not peers (and the peers with `peers`). */
+  readonly scenarios: readonly string[];
+  readonly peers: boolean;
+  readonly durationS: number;
+  readonly warmupS: number;
+  readonly connections: number;
+  readonly repetitions: number;
+  /** File for every figure of every run. */
+  readonly json: string | undefined;
+  /** Markdown file whose marked part is replaced by this run. */
+  readonly markdown: string | undefined;
+  /** Folder for CPU profiles of Tollkeeper. */
+  readonly profile: string | undefined;
+}
+
+export const usage = `Usage: npm run bench -- [options]
+  --scenario NAME     run this one; may be repeated (default: all but the peers and the bodies of 1 GiB)
+  --peers             also the peers
+  --duration S        measured seconds a run (8)
+  --warmup S          seconds before them (3)
+  --connections N     connections of the load generator (64)
+  --repetitions N     runs a scenario, interleaved (3)
+  --json FILE         write every figure of every run
+  --markdown FILE     replace the part of FILE between the bench markers by the table of this run
+  --profile DIR       write CPU profiles of Tollkeeper and print its most expensive functions; figures then tell nothing`;
+
+/** Reads the arguments. @throws Error with one sentence when they are wrong. */
+export function parseOptions(argv: readonly string[]): BenchOptions | 'help' {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      help: { type: 'boolean', short: 'h' },
+      scenario: { type: 'string', multiple: true },
+      peers: { type: 'boolean', default: false },
+      duration: { type: 'string', default: '8' },
+      warmup: { type: 'string', default: '3' },
+      connections: { type: 'string', default: '64' },
+      repetitions: { type: 'string', default: '3' },
+      json: { type: 'string' },
+      markdown: { type: 'string' },
+      profile: { type: 'string' },
+    },
+  });
+  if (values.help === true) return 'help';
+  if (values.profile !== undefined && values.markdown !== undefined) {
+    throw new Error('--profile and --markdown exclude each other: profiling costs CPU that would be reported.');
+  }
+  return {
+    scenarios: values.scenario ?? [],
+    peers: values.peers,
+    durationS: within('--duration', values.duration, 1, 600),
+    warmupS: within('--warmup', values.warmup, 1, 60),
+    connections: within('--connections', values.connections, 1, 4000),
+    repetitions: within('--repetitions', values.repetitions, 1, 100),
+    json: values.json,
+    markdown: values.markdown,
+    profile: values.profile,
+  };
+}
+
+function within(name: string, text: string, min: number, max: number): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw new Error(`${name} must be a whole number from ${min} to ${max}, not "${text}".`);
+  }
+  return value;
+}

@@ -1,0 +1,342 @@
+#!lua flags=allow-oom
+-- purpose: the one atomic decision about every request of a batch: is each record still the version the sidecar
+--   decided under, is the request inside its time window and used for the first time, has it units left; then charge
+-- keys: meta, record..., claim...
+-- argv: installation, batch, clock
+-- reply: now in ms; then 5 integers a request: code, limit index, remaining, reset ms, retry ms; then for each moved
+--   record its index among the records and its JSON
+-- writes: `counters` of the records that were charged (one field a record, at most 8 limits of 33 pairs each), and one
+--   string a claim, which expires at the time the request gives
+-- complexity: one read and at most one write a record, one command for all claims and one a claim made, O(limits) a
+--   request in memory
+-- cluster: all keys of a batch must share one slot; on one server a batch may mix shards
+--
+-- installation: id the store must carry, '' when the sidecar has not learned one yet.
+-- clock: '' for Redis' own, else microseconds (tests).
+-- batch: little-endian: how many of KEYS are records (2 bytes), then 36 bytes a request:
+--    token record, 1 = the first (2), the version decided under, 0 = none cached (4)
+--    tenant record, 0 = not known yet (2), the version decided under, 0 = none cached (4)
+--    cost in units, 0 charges nothing (4), claim, 1 = the first claim key, 0 = none (2)
+--    ms, 6 bytes each: not before, not at or after (0 = no bound), the claim is kept until
+-- codes, in the order of the checks; where nothing is charged, nothing is claimed either:
+--    1 admitted: charged and claimed              6 too late            limit index, remaining, reset and retry
+--    2 confirmed: cost 0, claimed                 7 too early           speak of the limit nearest to its end
+--    3 moved: the record is another version       8 replayed            (9, 10: of the one with the longest wait);
+--    4 unknown: no such record                    9 limited             the index counts the token's limits from 0,
+--    5 the store is empty or another one         10 quota used up       then the tenant's; -1: there is none
+--   11 the record cannot be read
+--
+-- All requests are decided on one state in memory and everything is written at the end: a token that comes a hundred
+-- times costs one read and one write, and an error on the way has written nothing.
+
+-- include lib/calendar.lua
+-- include lib/sliding-window.lua
+-- include lib/fixed-window.lua
+-- include lib/token-bucket.lua
+
+local ADMITTED, CONFIRMED, MOVED, UNKNOWN, STORE_EMPTY, TOO_LATE, TOO_EARLY, REPLAYED, LIMITED, QUOTA, UNREADABLE =
+  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+
+local SLIDING_WINDOW, FIXED_WINDOW, TOKEN_BUCKET, DAY, MONTH = 1, 2, 3, 4, 5
+
+local batch = ARGV[2]
+local record_count = struct.unpack('<I2', batch)
+local now_us = tonumber(ARGV[3])
+if not now_us then
+  local time = redis.call('TIME')
+  now_us = time[1] * 1000000 + time[2]
+end
+local now_ms = math.floor(now_us / 1000)
+
+local no_meters = {}
+local records, written, moved = {}, {}, {}
+
+-- The calendar month is the same for the whole batch.
+local month_number, month_ends_ms
+
+-- One limit with its state, ready to be asked: `free` is what may still be charged now. `size` bytes of state begin
+-- at `payload_at` of the counters, 0 when there is none.
+local function open_meter(kind, identity, limit, window_ms, interval_us, burst, counters, payload_at, size)
+  local meter = {
+    kind = kind,
+    identity = identity,
+    limit = limit,
+    window_ms = window_ms,
+    interval_us = interval_us,
+    burst = burst,
+    charged = 0,
+    free = 0,
+    capacity = 0,
+    clamped = false,
+  }
+  if kind == SLIDING_WINDOW then
+    sliding_open(meter, counters, payload_at, size, now_ms)
+  elseif kind == TOKEN_BUCKET then
+    bucket_open(meter, counters, payload_at, size, now_us)
+  elseif kind == FIXED_WINDOW then
+    local number = math.floor(now_ms / window_ms)
+    period_open(meter, counters, payload_at, size, number, (number + 1) * window_ms)
+  elseif kind == DAY then
+    period_open(meter, counters, payload_at, size, day_period(now_ms))
+  elseif kind == MONTH then
+    if not month_number then month_number, month_ends_ms = month_period(now_ms) end
+    period_open(meter, counters, payload_at, size, month_number, month_ends_ms)
+  else
+    error('unknown kind of limit')
+  end
+  return meter
+end
+
+-- Until `units` more could be charged, ms; 0 when they could be now.
+local function wait_ms(meter, units)
+  if units <= meter.free then return 0 end
+  local kind = meter.kind
+  if kind == SLIDING_WINDOW then return sliding_wait(meter, units, now_ms) end
+  if kind == TOKEN_BUCKET then return bucket_wait(meter, units) end
+  return period_wait(meter, units, now_ms)
+end
+
+-- Until units come back, ms; 0 when the limit is full.
+local function reset_ms(meter)
+  local free = meter.free
+  if free >= meter.capacity then return 0 end
+  return wait_ms(meter, free > 0 and free + 1 or 1)
+end
+
+-- The section of the counters to keep, '' when nothing is used.
+local function close_meter(meter)
+  if meter.free >= meter.capacity then return '' end
+  local kind = meter.kind
+  if kind == SLIDING_WINDOW then return sliding_close(meter, now_ms) end
+  if kind == TOKEN_BUCKET then return bucket_close(meter, now_us) end
+  return period_close(meter)
+end
+
+local function mark_written(record)
+  if record.is_written then return end
+  record.is_written = true
+  written[#written + 1] = record
+end
+
+local function read_record(index)
+  local fields = redis.pcall('HMGET', KEYS[index + 1], 'version', 'limits', 'counters')
+  local record = { index = index, version = 0, is_written = false, is_moved = false, meters = nil }
+  records[index] = record
+  if fields.err then
+    record.version = nil
+  elseif fields[1] then
+    record.version = tonumber(fields[1])
+    record.limits, record.counters = fields[2], fields[3]
+  end
+  return record
+end
+
+-- Where the state of a limit is in the counters. They are sections of identity (6 bytes), size (2) and payload, in
+-- the order of the limits when they were written: `at`, where the section before ended, is nearly always right.
+local function find_section(counters, identity, at)
+  local length = #counters
+  if at <= length then
+    local found, size = struct.unpack('<I6I2', counters, at)
+    if found == identity then return at + 8, size end
+  end
+  at = 1
+  while at <= length do
+    local found, size = struct.unpack('<I6I2', counters, at)
+    if found == identity then return at + 8, size end
+    at = at + 8 + size
+  end
+  return 1, 0
+end
+
+local function open_meters(record)
+  local limits = record.limits
+  if not limits or limits == '' then
+    record.meters = no_meters
+    return
+  end
+  local counters = record.counters or ''
+  local meters, next_at, clamped = {}, 1, false
+  for at = 1, #limits, 25 do
+    local kind, limit, window_ms, interval_us, burst = struct.unpack('<BI6I6I6I6', limits, at)
+    local identity = window_ms * 8 + kind
+    local payload_at, size = find_section(counters, identity, next_at)
+    next_at = payload_at + size
+    local meter = open_meter(kind, identity, limit, window_ms, interval_us, burst, counters, payload_at, size)
+    clamped = clamped or meter.clamped
+    meters[#meters + 1] = meter
+  end
+  -- Written even when everything is refused, or what lies ahead of the clock would be found there again.
+  if clamped then mark_written(record) end
+  record.meters = meters
+end
+
+-- The answer to a record that is not there, found once.
+local absence
+local function absent()
+  if not absence then
+    local installation = redis.call('HGET', KEYS[1], 'installation')
+    local is_ours = installation and (ARGV[1] == '' or ARGV[1] == installation)
+    absence = is_ours and UNKNOWN or STORE_EMPTY
+  end
+  return absence
+end
+
+-- nil when the record is there, can be read and is still `version`; else the code that says what is wrong.
+local function check_record(record, version)
+  local found = record.version
+  if found ~= version then
+    if not found then return UNREADABLE end
+    if found == 0 then return absent() end
+    if not record.is_moved then
+      record.is_moved = true
+      moved[#moved + 1] = record.index
+    end
+    return MOVED
+  end
+  if found == 0 then return absent() end
+  if not record.meters and not pcall(open_meters, record) then
+    record.version = nil
+    return UNREADABLE
+  end
+  return nil
+end
+
+-- With the code, the state of the limit nearest to its end: the smallest part of its capacity left.
+local function answer(code, meters, tenant_meters)
+  local best, best_index
+  for at = 1, #meters do
+    local meter = meters[at]
+    if not best or meter.free * best.capacity < best.free * meter.capacity then
+      best, best_index = meter, at - 1
+    end
+  end
+  for at = 1, #tenant_meters do
+    local meter = tenant_meters[at]
+    if not best or meter.free * best.capacity < best.free * meter.capacity then
+      best, best_index = meter, #meters + at - 1
+    end
+  end
+  if not best then return code, -1, 0, 0, 0 end
+  return code, best_index, best.free > 0 and best.free or 0, reset_ms(best), 0
+end
+
+-- The refusal by the limit with the longest wait.
+local function refuse(meters, tenant_meters, cost)
+  local longest, longest_ms, index = nil, -1, -1
+  for at = 1, #meters do
+    local wait = wait_ms(meters[at], cost)
+    if wait > longest_ms then longest, longest_ms, index = meters[at], wait, at - 1 end
+  end
+  for at = 1, #tenant_meters do
+    local wait = wait_ms(tenant_meters[at], cost)
+    if wait > longest_ms then longest, longest_ms, index = tenant_meters[at], wait, #meters + at - 1 end
+  end
+  local code = (longest.kind == DAY or longest.kind == MONTH) and QUOTA or LIMITED
+  return code, index, longest.free > 0 and longest.free or 0, reset_ms(longest), longest_ms
+end
+
+local function has_room(meters, cost)
+  for at = 1, #meters do
+    if meters[at].free < cost then return false end
+  end
+  return true
+end
+
+local function charge(record, meters, cost)
+  if #meters == 0 then return end
+  for at = 1, #meters do
+    local meter = meters[at]
+    meter.free = meter.free - cost
+    meter.charged = meter.charged + cost
+  end
+  mark_written(record)
+end
+
+-- Claims are rare to be found: all are asked for at once, and one by one only when that says there is one.
+local claim_base = record_count + 1
+local claims_asked, claims_found = false, false
+local claims_made, claims_until = {}, {}
+
+local function is_claimed(claim)
+  if claims_until[claim] then return true end
+  if not claims_asked then
+    claims_asked = true
+    claims_found = redis.call('EXISTS', unpack(KEYS, claim_base + 1)) > 0
+  end
+  return claims_found and redis.call('EXISTS', KEYS[claim_base + claim]) == 1
+end
+
+local function decide(
+  token_index,
+  token_version,
+  tenant_index,
+  tenant_version,
+  cost,
+  claim,
+  not_before_ms,
+  not_after_ms,
+  claim_until_ms
+)
+  local token = records[token_index] or read_record(token_index)
+  local code = check_record(token, token_version)
+  local tenant_meters = no_meters
+  local tenant
+  if tenant_index ~= 0 and (not code or code == MOVED) then
+    tenant = records[tenant_index] or read_record(tenant_index)
+    local tenant_code = check_record(tenant, tenant_version)
+    code = code or tenant_code
+    tenant_meters = tenant.meters
+  end
+  if code then return code, -1, 0, 0, 0 end
+
+  local meters = token.meters
+  if not_after_ms ~= 0 and now_ms >= not_after_ms then return answer(TOO_LATE, meters, tenant_meters) end
+  if now_ms < not_before_ms then return answer(TOO_EARLY, meters, tenant_meters) end
+  if claim ~= 0 and is_claimed(claim) then return answer(REPLAYED, meters, tenant_meters) end
+
+  if cost > 0 then
+    if not (has_room(meters, cost) and has_room(tenant_meters, cost)) then
+      return refuse(meters, tenant_meters, cost)
+    end
+    charge(token, meters, cost)
+    if tenant then charge(tenant, tenant_meters, cost) end
+  end
+  if claim ~= 0 then
+    claims_made[#claims_made + 1] = claim
+    claims_until[claim] = claim_until_ms
+  end
+  return answer(cost > 0 and ADMITTED or CONFIRMED, meters, tenant_meters)
+end
+
+local reply = { now_ms }
+local filled = 1
+for at = 3, #batch, 36 do
+  reply[filled + 1], reply[filled + 2], reply[filled + 3], reply[filled + 4], reply[filled + 5] =
+    decide(struct.unpack('<I2I4I2I4I4I2I6I6I6', batch, at))
+  filled = filled + 5
+end
+
+for at = 1, #moved do
+  reply[filled + 1], reply[filled + 2] = moved[at], redis.call('HGET', KEYS[moved[at] + 1], 'record')
+  filled = filled + 2
+end
+
+-- Everything is packed before the first write.
+for at = 1, #written do
+  local record = written[at]
+  local meters, packed = record.meters, ''
+  for meter_at = 1, #meters do
+    packed = packed .. close_meter(meters[meter_at])
+  end
+  record.packed = packed
+end
+for at = 1, #written do
+  redis.call('HSET', KEYS[written[at].index + 1], 'counters', written[at].packed)
+end
+for at = 1, #claims_made do
+  local claim = claims_made[at]
+  local ttl_ms = claims_until[claim] - now_ms
+  redis.call('SET', KEYS[claim_base + claim], '', 'PX', ttl_ms > 0 and ttl_ms or 1)
+end
+
+return reply

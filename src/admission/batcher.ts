@@ -1,0 +1,304 @@
+/**
+ * Admission: every request's ticket goes to Redis in a batch with whatever else is waiting, and comes back as a verdict.
+ *
+ *   submit -> queue -> (end of this event-loop turn, or when a batch returns) -> lua/admit.lua -> admissionSettled
+ *
+ * - Tickets of one event-loop turn leave together; at low load nobody waits for anybody. Under load batches grow by
+ *   themselves, because at most two are in flight and what arrives meanwhile leaves when one returns.
+ * - Every ticket is settled within `commandTimeoutMs` of its submit, whatever Redis does, and never inside `submit`.
+ *   Half of that time may be spent waiting: a ticket older than that is given up rather than sent with no time left,
+ *   for a Redis that is merely slow would otherwise answer nobody in time.
+ * - A refusal is repeated locally for up to a second (deny-cache.ts); after a few failures nobody waits (breaker.ts).
+ *
+ * What keeps it fast: no promise, closure or timer per request; one reused verdict; one timer and one command a batch.
+ * An instance is one group of keys that may share a batch. On one server that is everything; on Redis Cluster it would
+ * be one instance for each group of shards, chosen by the token's key, with nothing here to change.
+ */
+import type { Redis } from 'ioredis';
+import { Breaker, type BreakerState } from '../redis/breaker.js';
+import { bindScript, type RunScript } from '../redis/scripts.js';
+import { type StoreErrorKind, storeErrorKind } from '../telemetry/metrics.js';
+import {
+  AdmitBatch,
+  type AdmissionTicket,
+  admitScript,
+  blankVerdict,
+  stateWithoutRedis,
+  type Verdict,
+  type VerdictCode,
+  verdictCodes,
+} from './admit.js';
+import { type Denial, DenyCache, restate } from './deny-cache.js';
+
+/** Told what happens, for metrics. Must not throw. */
+export interface AdmissionObserver {
+  /** A batch was answered: how many tickets, and how long Redis took (monotonic ms). */
+  batchAnswered(size: number, durationMs: number): void;
+  /** A batch failed, or a record in it could not be decoded. */
+  storeFailed(kind: StoreErrorKind): void;
+  /** A ticket was refused by the deny cache. */
+  deniedLocally(): void;
+}
+
+export interface AdmissionOptions {
+  /** A connection of purpose `admission`: it fails fast and queues nothing itself. */
+  readonly redis: Redis;
+  readonly observer: AdmissionObserver;
+  /** Tickets that may wait at once; the next is `overloaded`. */
+  readonly queueMax: number;
+  /** From submit to verdict, ms. */
+  readonly commandTimeoutMs: number;
+  readonly batchesInFlightMax?: number;
+  /** Bounds how long one script holds Redis. */
+  readonly batchSizeMax?: number;
+  /** Refusals remembered; 0 turns the deny cache off. */
+  readonly denialsMax?: number;
+}
+
+/** A batch in flight; reused when it has returned. */
+interface Flight {
+  readonly batch: AdmitBatch;
+  sentAtMs: number;
+  timer: NodeJS.Timeout | undefined;
+  /** Raised when the flight ends, so that an answer after its deadline finds nobody. */
+  serial: number;
+}
+
+export class Admission {
+  /** The id that the store must carry (its meta key); '' until the sidecar has learned it. */
+  installation = '';
+  readonly denials: DenyCache;
+
+  readonly #run: RunScript;
+  readonly #observer: AdmissionObserver;
+  readonly #commandTimeoutMs: number;
+  readonly #waitMaxMs: number;
+  readonly #batchSizeMax: number;
+  readonly #breaker = new Breaker();
+  readonly #inFlightMax: number;
+  #inFlight = 0;
+  /** Flights to use again: more than may be in flight, because the next leaves before the last is worked off. */
+  readonly #idle: Flight[] = [];
+  readonly #verdict = blankVerdict();
+
+  // Tickets that wait for a batch: a ring, with the time each was submitted.
+  readonly #ring: (AdmissionTicket | undefined)[];
+  readonly #ringMs: Float64Array;
+  #first = 0;
+  #waiting = 0;
+
+  // Tickets that are settled without Redis at the end of this turn; a code or a denial each.
+  #localTickets: AdmissionTicket[] = [];
+  #localReasons: (VerdictCode | Denial)[] = [];
+
+  #turnScheduled = false;
+  #turnStartedMs = 0;
+  #closed = false;
+  readonly #turn = (): void => this.#endTurn();
+
+  constructor(options: AdmissionOptions) {
+    this.#run = bindScript(options.redis, admitScript);
+    this.#observer = options.observer;
+    this.#commandTimeoutMs = options.commandTimeoutMs;
+    this.#waitMaxMs = options.commandTimeoutMs / 2;
+    this.#batchSizeMax = options.batchSizeMax ?? 128;
+    this.denials = new DenyCache(options.denialsMax ?? 10_000);
+    this.#ring = Array.from({ length: options.queueMax });
+    this.#ringMs = new Float64Array(options.queueMax);
+    this.#inFlightMax = options.batchesInFlightMax ?? 2;
+    options.redis.on('ready', () => this.#breaker.reconnected());
+  }
+
+  /** For metrics and readiness. */
+  get breakerState(): BreakerState {
+    return this.#breaker.state;
+  }
+
+  /** Tickets waiting for a batch now. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
+  /** Takes a ticket; its `admissionSettled` is called once, in a later macrotask, at most `commandTimeoutMs` from now. */
+  submit(ticket: AdmissionTicket): void {
+    if (!this.#turnScheduled) this.#scheduleTurn();
+    const denial = this.denials.find(ticket, this.#turnStartedMs);
+    if (denial !== undefined) {
+      this.#observer.deniedLocally();
+      this.#settleLater(ticket, denial);
+    } else if (this.#closed) {
+      this.#settleLater(ticket, verdictCodes.storeUnavailable);
+    } else if (this.#waiting === this.#ring.length) {
+      this.#settleLater(ticket, verdictCodes.overloaded);
+    } else {
+      let place = this.#first + this.#waiting;
+      if (place >= this.#ring.length) place -= this.#ring.length;
+      this.#ring[place] = ticket;
+      this.#ringMs[place] = this.#turnStartedMs;
+      this.#waiting += 1;
+    }
+  }
+
+  /** Gives up what waits and takes no more; batches in flight are still answered. The connection is the caller's. */
+  close(): void {
+    this.#closed = true;
+    this.#giveUpWaiting();
+  }
+
+  #scheduleTurn(): void {
+    this.#turnScheduled = true;
+    this.#turnStartedMs = performance.now();
+    setImmediate(this.#turn);
+  }
+
+  #settleLater(ticket: AdmissionTicket, reason: VerdictCode | Denial): void {
+    if (!this.#turnScheduled) this.#scheduleTurn();
+    this.#localTickets.push(ticket);
+    this.#localReasons.push(reason);
+  }
+
+  #endTurn(): void {
+    this.#turnScheduled = false;
+    const tickets = this.#localTickets;
+    const reasons = this.#localReasons;
+    this.#localTickets = [];
+    this.#localReasons = [];
+    this.#sendWaiting();
+    for (let index = 0; index < tickets.length; index += 1) {
+      const ticket = tickets[index] as AdmissionTicket;
+      if (!ticket.cancelled) this.#settleLocally(ticket, reasons[index] as VerdictCode | Denial);
+    }
+  }
+
+  /** Sends what waits as far as batches may be in flight. Settles nothing itself. */
+  #sendWaiting(): void {
+    while (this.#waiting > 0 && this.#inFlight < this.#inFlightMax) {
+      const nowMs = performance.now();
+      const flight = this.#idle.pop() ?? { batch: new AdmitBatch(), sentAtMs: 0, timer: undefined, serial: 0 };
+      // A probe risks one ticket: the others need not wait for a server that is most likely still away.
+      const sizeMax = this.#breaker.state === 'closed' ? this.#batchSizeMax : 1;
+      const oldestMs = this.#fill(flight.batch, nowMs, sizeMax);
+      if (flight.batch.tickets.length === 0) {
+        this.#idle.push(flight);
+      } else if (this.#breaker.allows(nowMs)) {
+        this.#send(flight, nowMs, oldestMs);
+      } else {
+        this.#giveUp(flight);
+        this.#giveUpWaiting();
+      }
+    }
+  }
+
+  /** Moves up to `sizeMax` waiting tickets into `batch`; answers when the oldest of them was submitted. */
+  #fill(batch: AdmitBatch, nowMs: number, sizeMax: number): number {
+    batch.clear();
+    let oldestMs = nowMs;
+    while (this.#waiting > 0 && batch.tickets.length < sizeMax) {
+      const submittedMs = this.#ringMs[this.#first] as number;
+      const ticket = this.#shift();
+      if (ticket.cancelled) continue;
+      if (nowMs - submittedMs > this.#waitMaxMs) {
+        this.#settleLater(ticket, verdictCodes.storeUnavailable);
+        continue;
+      }
+      if (submittedMs < oldestMs) oldestMs = submittedMs;
+      batch.tickets.push(ticket);
+    }
+    return oldestMs;
+  }
+
+  #shift(): AdmissionTicket {
+    const ticket = this.#ring[this.#first] as AdmissionTicket;
+    this.#ring[this.#first] = undefined;
+    this.#first = this.#first + 1 === this.#ring.length ? 0 : this.#first + 1;
+    this.#waiting -= 1;
+    return ticket;
+  }
+
+  #giveUpWaiting(): void {
+    while (this.#waiting > 0) this.#settleLater(this.#shift(), verdictCodes.storeUnavailable);
+  }
+
+  /** Its tickets are settled as `storeUnavailable` at the end of the turn. */
+  #giveUp(flight: Flight): void {
+    for (const ticket of flight.batch.tickets) this.#settleLater(ticket, verdictCodes.storeUnavailable);
+    this.#idle.push(flight);
+  }
+
+  #send(flight: Flight, nowMs: number, oldestMs: number): void {
+    this.#inFlight += 1;
+    const { serial } = flight;
+    flight.sentAtMs = nowMs;
+    const expire = (): void => {
+      if (flight.serial === serial) this.#failed(flight, 'timeout');
+    };
+    // After a stall of this process an answer may lie unread in the socket: it is read before the verdict is timeout.
+    flight.timer = setTimeout(() => setImmediate(expire), oldestMs + this.#commandTimeoutMs - nowMs);
+    flight.batch.send(this.#run, this.installation).then(
+      (reply) => {
+        if (flight.serial === serial) this.#answered(flight, reply);
+      },
+      (error: unknown) => {
+        if (flight.serial === serial) this.#failed(flight, storeErrorKind(error));
+      },
+    );
+  }
+
+  #answered(flight: Flight, reply: unknown): void {
+    if (!flight.batch.isReply(reply)) {
+      this.#failed(flight, 'script');
+      return;
+    }
+    this.#land(flight);
+    this.#breaker.succeeded();
+    this.#observer.batchAnswered(flight.batch.tickets.length, performance.now() - flight.sentAtMs);
+    // The next batch leaves before these verdicts are worked on.
+    this.#sendWaiting();
+    flight.batch.settle(reply, this.#verdict, (ticket, verdict) => this.#settled(flight, ticket, verdict));
+    this.#idle.push(flight);
+  }
+
+  #failed(flight: Flight, kind: StoreErrorKind): void {
+    this.#land(flight);
+    this.#breaker.failed(performance.now());
+    this.#observer.storeFailed(kind);
+    this.#giveUp(flight);
+    this.#sendWaiting();
+  }
+
+  #land(flight: Flight): void {
+    clearTimeout(flight.timer);
+    flight.serial += 1;
+    this.#inFlight -= 1;
+  }
+
+  #settled(flight: Flight, ticket: AdmissionTicket, verdict: Verdict): void {
+    if (verdict.code === verdictCodes.limited || verdict.code === verdictCodes.quotaExceeded) {
+      this.denials.remember(ticket, verdict, flight.sentAtMs);
+    } else if (verdict.code === verdictCodes.unreadable) {
+      this.#observer.storeFailed('unreadable-record');
+    }
+    deliver(ticket, verdict);
+  }
+
+  #settleLocally(ticket: AdmissionTicket, reason: VerdictCode | Denial): void {
+    const verdict = this.#verdict;
+    if (typeof reason === 'number') {
+      stateWithoutRedis(verdict, reason);
+    } else {
+      restate(reason, performance.now(), verdict);
+    }
+    deliver(ticket, verdict);
+  }
+}
+
+/** A throw in one ticket's callback is a bug; it surfaces as one, and the other tickets are settled all the same. */
+function deliver(ticket: AdmissionTicket, verdict: Verdict): void {
+  try {
+    ticket.admissionSettled(verdict);
+  } catch (error) {
+    setImmediate(() => {
+      throw error;
+    });
+  }
+}

@@ -1,0 +1,233 @@
+/** What `tollkeeper doctor` asks of a Redis. A user that may not ask something gets a warning, never a crash. */
+import type { Redis } from 'ioredis';
+import { logRedisSettings, redisSettings } from '../config/require.js';
+import type { Config } from '../config/schema.js';
+import { OperatorError } from '../core/failure.js';
+import { connectOrFail, displayAddress, type RedisTarget } from '../redis/connect.js';
+import { readInstallation } from '../redis/meta.js';
+import { type Check, fail, ok, warn } from './doctor-check.js';
+
+/** Beyond these, in ms, limits and expiry are decided on another time than the one people see. */
+const clockWarnMs = 2000;
+const clockFailMs = 60_000;
+
+/** Checks the Redis of tokens and, when it is another, the one of the access log. */
+export async function checkRedis(config: Config): Promise<Check[]> {
+  const checks = await withRedis(
+    'redis',
+    () => redisSettings(config),
+    (redis) => checkTokenRedis(redis, config),
+  );
+  if (config.logRedisUrl === undefined) return checks;
+  const ofLog = await withRedis(
+    'log redis',
+    () => logRedisSettings(config),
+    async (redis) => {
+      return [checkVersion('log redis version', await readInfo(redis))];
+    },
+  );
+  return [...checks, ...ofLog];
+}
+
+async function withRedis(
+  name: string,
+  target: () => RedisTarget,
+  checks: (redis: Redis) => Promise<Check[]>,
+): Promise<Check[]> {
+  let redis: Redis;
+  let address: string;
+  try {
+    const redisTarget = target();
+    address = displayAddress(redisTarget.url);
+    redis = await connectOrFail(redisTarget);
+  } catch (error) {
+    if (error instanceof OperatorError) return [fail(name, 'cannot be used', error.message)];
+    throw error;
+  }
+  try {
+    return [ok(name, address), ...(await checks(redis))];
+  } finally {
+    redis.disconnect();
+  }
+}
+
+async function checkTokenRedis(redis: Redis, config: Config): Promise<Check[]> {
+  const info = await readInfo(redis);
+  return [
+    checkVersion('redis version', info),
+    await checkScripts(redis),
+    await checkPersistence(redis, info),
+    checkEviction(info),
+    await checkReplicas(redis, info, config.redisMinReplicas),
+    await checkClock(redis),
+    await checkInstallation(redis),
+  ];
+}
+
+type Info = ReadonlyMap<string, string> | Refusal;
+
+/** Why Redis would not say; its own words, which hold no secret. */
+interface Refusal {
+  readonly refusal: string;
+}
+
+async function readInfo(redis: Redis): Promise<Info> {
+  const reply = await asked(redis.info());
+  if (typeof reply !== 'string') return reply;
+  return new Map(
+    reply.split('\r\n').flatMap((line) => {
+      const [name = '', ...value] = line.split(':');
+      return value.length === 0 ? [] : [[name, value.join(':')] as const];
+    }),
+  );
+}
+
+async function asked<T>(reply: Promise<T>): Promise<T | Refusal> {
+  try {
+    return await reply;
+  } catch (error) {
+    return { refusal: (error as Error).message };
+  }
+}
+
+function isRefusal(value: unknown): value is Refusal {
+  return typeof value === 'object' && value !== null && 'refusal' in value;
+}
+
+function notTold(check: string, { refusal }: Refusal, permission: string): Check {
+  return warn(check, `not told: ${refusal}`, `Allow this Redis user ${permission}, or check it by hand.`);
+}
+
+/** One setting of the server; '' when it does not know it. */
+async function setting(redis: Redis, name: string): Promise<string | Refusal> {
+  const reply = await asked(redis.config('GET', name));
+  return isRefusal(reply) ? reply : (reply[1] ?? '');
+}
+
+function checkVersion(check: string, info: Info): Check {
+  if (isRefusal(info)) return notTold(check, info, '+info');
+  const version = info.get('redis_version') ?? '';
+  const valkey = info.get('valkey_version');
+  const found = valkey === undefined ? version : `Valkey ${valkey} (as Redis ${version})`;
+  if (Number.parseInt(version, 10) >= 7) return ok(check, found);
+  return fail(check, found || 'unknown', 'Use Redis 7.0 or newer, or Valkey.');
+}
+
+async function checkScripts(redis: Redis): Promise<Check> {
+  const reply = await asked(redis.eval("return redis.call('TIME')[1]", 0));
+  if (!isRefusal(reply)) return ok('redis scripts', 'run');
+  const todo = 'Allow this Redis user +eval, +evalsha and +time: every decision is a script.';
+  return fail('redis scripts', reply.refusal, todo);
+}
+
+async function checkPersistence(redis: Redis, info: Info): Promise<Check> {
+  const check = 'redis persistence';
+  if (isRefusal(info)) return notTold(check, info, '+info');
+  if (info.get('aof_last_write_status') === 'err' || info.get('rdb_last_bgsave_status') === 'err') {
+    return fail(
+      check,
+      'the last write to disk failed',
+      'Free space or mend the disk of Redis; its log names the cause.',
+    );
+  }
+  if (info.get('aof_enabled') !== '1') {
+    const todo = 'Set "appendonly yes": a crash of Redis brings back what was revoked since the last snapshot.';
+    // Managed services often offer replicas instead of an append-only file.
+    const copies = Number(info.get('connected_slaves') ?? 0);
+    return copies > 0 ? warn(check, `appendonly no, ${copies} replicas`, todo) : fail(check, 'appendonly no', todo);
+  }
+  const appendfsync = await setting(redis, 'appendfsync');
+  if (isRefusal(appendfsync)) {
+    return warn(
+      check,
+      `appendonly yes; appendfsync not told: ${appendfsync.refusal}`,
+      'Allow this Redis user +config|get, or see that appendfsync is everysec or always.',
+    );
+  }
+  const found = `appendonly yes, appendfsync ${appendfsync}`;
+  if (appendfsync !== 'no') return ok(check, found);
+  return warn(
+    check,
+    found,
+    'Set "appendfsync everysec" or "always": a power failure loses more than a second of changes.',
+  );
+}
+
+function checkEviction(info: Info): Check {
+  const check = 'redis eviction';
+  if (isRefusal(info)) return notTold(check, info, '+info');
+  const policy = info.get('maxmemory_policy');
+  const maxmemory = Number(info.get('maxmemory') ?? 0);
+  if (policy === undefined) {
+    return warn(check, 'maxmemory-policy not told', 'See that maxmemory-policy is noeviction.');
+  }
+  if (policy !== 'noeviction') {
+    const todo = 'Set "maxmemory-policy noeviction": any other evicts tokens, counters and marks of used signatures.';
+    return maxmemory === 0 ? warn(check, `${policy}, but no maxmemory`, todo) : fail(check, policy, todo);
+  }
+  const usedShare = maxmemory === 0 ? 0 : Number(info.get('used_memory') ?? 0) / maxmemory;
+  if (usedShare <= 0.9) return ok(check, policy);
+  const todo = 'Raise maxmemory or shorten logRetentionDays: a full Redis admits no request.';
+  return warn(check, `${policy}, memory ${Math.round(usedShare * 100)} % used`, todo);
+}
+
+async function checkReplicas(redis: Redis, info: Info, needed: number): Promise<Check> {
+  const check = 'redis replicas';
+  if (isRefusal(info)) return notTold(check, info, '+info');
+  if (info.get('role') === 'slave') {
+    return fail(check, 'this Redis is a replica', 'Point TOLLKEEPER_REDIS_URL at the primary: replicas refuse writes.');
+  }
+  const connected = Number(info.get('connected_slaves') ?? 0);
+  if (connected < needed) {
+    const todo =
+      'Connect the missing replicas or lower redisMinReplicas: until then every change of a token is refused.';
+    return fail(check, `${connected} connected, redisMinReplicas is ${needed}`, todo);
+  }
+  if (connected === 0) return ok(check, 'none');
+  const minimum = await setting(redis, 'min-replicas-to-write');
+  if (isRefusal(minimum)) {
+    const todo = 'Allow this Redis user +config|get, or see that min-replicas-to-write is 1 or more.';
+    return warn(check, `${connected} connected; min-replicas-to-write not told: ${minimum.refusal}`, todo);
+  }
+  const found = `${connected} connected, min-replicas-to-write ${minimum}`;
+  if (minimum !== '0') return ok(check, found);
+  return warn(
+    check,
+    found,
+    'Set "min-replicas-to-write 1": a primary that is cut off then stops taking changes that get lost.',
+  );
+}
+
+async function checkClock(redis: Redis): Promise<Check> {
+  const check = 'redis clock';
+  const before = Date.now();
+  const reply = await asked(redis.time());
+  const after = Date.now();
+  if (isRefusal(reply)) return notTold(check, reply, '+time');
+  const redisMs = Number(reply[0]) * 1000 + Math.floor(Number(reply[1]) / 1000);
+  // The reply was made at some moment in between: only what lies outside is a difference.
+  const aheadMs = redisMs > after ? redisMs - after : Math.min(0, redisMs - before);
+  const found =
+    aheadMs === 0 ? 'the same as here' : `${Math.abs(aheadMs)} ms ${aheadMs > 0 ? 'ahead of' : 'behind'} here`;
+  if (Math.abs(aheadMs) < clockWarnMs) return ok(check, found);
+  const todo = 'Set both clocks by NTP: limits, expiry and signatures are decided by time.';
+  return Math.abs(aheadMs) < clockFailMs ? warn(check, found, todo) : fail(check, found, todo);
+}
+
+async function checkInstallation(redis: Redis): Promise<Check> {
+  const check = 'tollkeeper data';
+  try {
+    const installation = await readInstallation(redis);
+    if (installation !== null) return ok(check, `installation ${installation.installation}`);
+    return warn(
+      check,
+      'none',
+      'Create the first tenant (tollkeeper tenant create SLUG --name NAME). If there were tenants before, this Redis ' +
+        'has lost its data or is another one: restore it.',
+    );
+  } catch (error) {
+    if (error instanceof OperatorError) return fail(check, 'not usable', error.message);
+    const { message } = error as Error;
+    return fail(check, `not told: ${message}`, 'Allow this Redis user to read and write the keys tk:* and log:*.');
+  }
+}

@@ -1,0 +1,171 @@
+/** `tollkeeper logs`: the access log of one or all tenants, past or as it is written. */
+import type { Redis } from 'ioredis';
+import { type Command, Option } from 'commander';
+import { gapOutcome } from '../accesslog/entry.js';
+import {
+  follow,
+  type LogFilter,
+  type LoggedEntry,
+  type LogRange,
+  readBackward,
+  readForward,
+} from '../accesslog/reader.js';
+import type { Config } from '../config/schema.js';
+import { logRedisSettings, redisSettings } from '../config/require.js';
+import { OperatorError } from '../core/failure.js';
+import { connectOrFail } from '../redis/connect.js';
+import { keys } from '../redis/keys.js';
+import { configOf } from './config-option.js';
+import type { CliContext } from './context.js';
+import { printable } from './output.js';
+
+interface LogsOptions {
+  readonly tenant?: string;
+  readonly follow?: boolean;
+  readonly since?: string;
+  readonly token?: string;
+  readonly status?: string;
+  readonly path?: string;
+  readonly limit?: string;
+  readonly json?: boolean;
+}
+
+/** Entries printed when neither `--limit` nor `--since` says how many. */
+const limitDefault = 100;
+const dayMs = 86_400_000;
+
+export function registerLogs(program: Command, context: CliContext): void {
+  const command = program
+    .command('logs')
+    .description(`print the access log, oldest first (default: the last ${limitDefault} entries of all tenants)`)
+    .option('--tenant <slug>', 'only this tenant; _ for requests of no known tenant')
+    .option('--follow', 'go on with new entries until interrupted; earlier ones only with --since or --limit')
+    .option('--since <time>', 'from this time on: 10m, 2h, 7d or an RFC 3339 time')
+    .option('--token <id>', 'only requests with this token')
+    .option('--status <status>', 'only this status (404) or class (4xx)')
+    .option('--path <prefix>', 'only paths that begin with this')
+    .option('--limit <n>', 'only the newest N entries')
+    .addOption(new Option('--json', 'print JSON, one object a line'))
+    .action((options: LogsOptions) => printLogs(configOf(command, context), options, context));
+}
+
+async function printLogs(config: Config, options: LogsOptions, context: CliContext): Promise<void> {
+  const filter: LogFilter = { tokenId: options.token, status: statusRange(options.status), pathPrefix: options.path };
+  const limit = options.limit === undefined ? undefined : wholeNumber(options.limit);
+  const sinceMs = options.since === undefined ? undefined : sinceTime(options.since, Date.now());
+  const log = await connectOrFail(logRedisSettings(config));
+  const store = config.logRedisUrl === undefined ? log : await connectOrFail(redisSettings(config));
+  const tenants = (): Promise<string[]> => tenantsOf(store, options.tenant);
+  const print = (entry: LoggedEntry): void => context.out(options.json === true ? jsonLine(entry) : textLine(entry));
+  try {
+    const writtenBeforeMs = options.follow === true ? await redisTimeMs(log) : undefined;
+    if (options.follow !== true || sinceMs !== undefined || limit !== undefined) {
+      const fromMs = sinceMs ?? Date.now() - (config.logRetentionDays + 1) * dayMs;
+      const range = { tenants: await tenants(), fromMs, toMs: Date.now() + dayMs, writtenBeforeMs, filter };
+      await printPast(log, range, limit ?? (sinceMs === undefined ? limitDefault : undefined), print);
+    }
+    if (writtenBeforeMs !== undefined) await printLive(config, tenants, filter, writtenBeforeMs, print);
+  } finally {
+    log.disconnect();
+    store.disconnect();
+  }
+}
+
+async function printPast(
+  redis: Redis,
+  range: LogRange,
+  limit: number | undefined,
+  print: (entry: LoggedEntry) => void,
+): Promise<void> {
+  if (limit === undefined) {
+    for await (const entry of readForward(redis, range)) print(entry);
+    return;
+  }
+  const newest: LoggedEntry[] = [];
+  if (limit > 0) {
+    for await (const entry of readBackward(redis, range)) {
+      if (newest.push(entry) === limit) break;
+    }
+  }
+  for (const entry of newest.toReversed()) print(entry);
+}
+
+/** Until SIGINT or SIGTERM, which end it as done. */
+async function printLive(
+  config: Config,
+  tenants: () => Promise<string[]>,
+  filter: LogFilter,
+  fromMs: number,
+  print: (entry: LoggedEntry) => void,
+): Promise<void> {
+  const interrupted = new AbortController();
+  const redis = await connectOrFail(logRedisSettings(config));
+  const stop = (): void => {
+    interrupted.abort();
+    redis.disconnect();
+  };
+  process.once('SIGINT', stop);
+  process.once('SIGTERM', stop);
+  try {
+    for await (const entry of follow(redis, { tenants, filter, signal: interrupted.signal, fromMs })) print(entry);
+  } finally {
+    process.off('SIGINT', stop);
+    process.off('SIGTERM', stop);
+    redis.disconnect();
+  }
+}
+
+/** The tenant asked for, else all and '' (no tenant). */
+async function tenantsOf(store: Redis, tenant: string | undefined): Promise<string[]> {
+  if (tenant !== undefined) return [tenant === '_' ? '' : tenant];
+  return ['', ...(await store.zrange(keys.tenants(), 0, '-1'))];
+}
+
+async function redisTimeMs(redis: Redis): Promise<number> {
+  const [seconds, microseconds] = await redis.time();
+  return Number(seconds) * 1000 + Math.floor(Number(microseconds) / 1000);
+}
+
+function jsonLine(entry: LoggedEntry): string {
+  const { id, time, tenant, outcome, dropped, ...rest } = entry;
+  if (outcome === gapOutcome) return JSON.stringify({ id, time, tenant, outcome, dropped });
+  return JSON.stringify({ id, time, tenant, outcome, ...rest });
+}
+
+function textLine(entry: LoggedEntry): string {
+  const tenant = entry.tenant === '' ? '-' : entry.tenant;
+  if (entry.outcome === gapOutcome) {
+    return printable(`${entry.time} ${tenant} ${entry.dropped} entries are missing here: they had to be dropped`);
+  }
+  const status = String(entry.status).padStart(3);
+  const caller = `${tenant}/${entry.tokenId === '' ? '-' : entry.tokenId} ${entry.ip}`;
+  const request = `${entry.method.padEnd(6)} ${entry.path}`;
+  return printable(`${entry.time} ${status} ${entry.outcome} ${request} ${entry.durationMs} ms ${caller}`);
+}
+
+function statusRange(text: string | undefined): { from: number; to: number } | undefined {
+  if (text === undefined) return undefined;
+  if (/^[1-5]xx$/i.test(text)) {
+    const from = Number(text[0]) * 100;
+    return { from, to: from + 99 };
+  }
+  if (/^[1-5]\d\d$/.test(text)) return { from: Number(text), to: Number(text) };
+  throw new OperatorError(`--status must be a status such as 404 or a class such as 4xx, found ${text}.`, 2);
+}
+
+function wholeNumber(text: string): number {
+  if (/^\d{1,7}$/.test(text)) return Number(text);
+  throw new OperatorError(`--limit must be a whole number up to 9999999, found ${text}.`, 2);
+}
+
+const unitMs: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: dayMs, w: 7 * dayMs };
+
+function sinceTime(text: string, nowMs: number): number {
+  const ago = /^(\d{1,6})([smhdw])$/.exec(text);
+  if (ago !== null) return nowMs - Number(ago[1]) * (unitMs[ago[2] as string] as number);
+  const timeMs = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/i.test(text) ? Date.parse(text) : NaN;
+  if (Number.isNaN(timeMs)) {
+    throw new OperatorError(`--since must be a time such as 10m, 2h, 7d or 2026-01-31T00:00:00Z, found ${text}.`, 2);
+  }
+  return timeMs;
+}

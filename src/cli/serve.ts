@@ -1,0 +1,26 @@
+/** `tollkeeper serve`: runs until SIGTERM or SIGINT; SIGHUP reads the policy again. */
+import { once } from 'node:events';
+import type { Command } from 'commander';
+import type { Config } from '../config/schema.js';
+import { configOf } from './config-option.js';
+import type { CliContext } from './context.js';
+
+export function registerServe(program: Command, context: CliContext): void {
+  const command = program
+    .command('serve')
+    .description('start the sidecar: data plane and admin plane')
+    .option('--listen <address>', 'data plane address, host:port')
+    .option('--admin-listen <address>', 'admin plane address, host:port')
+    .option('--upstream <origin>', 'the API behind, http://host:port')
+    .action(async (options: { listen?: string; adminListen?: string; upstream?: string }) => {
+      const readConfig = (): Config => configOf(command, context, options);
+      // The other commands need not load the servers.
+      const { serve } = await import('../app/serve.js');
+      const app = await serve(readConfig());
+      const reload = (): void => app.reload(readConfig);
+      process.on('SIGHUP', reload);
+      await Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')]);
+      await app.close();
+      process.off('SIGHUP', reload);
+    });
+}

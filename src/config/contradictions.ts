@@ -1,0 +1,85 @@
+/** Values that are right each by itself and cannot hold together. */
+import { type Address, parseAddress } from './formats.js';
+import { type ConfigKey, defaultOf } from './schema.js';
+import type { ConfigProblem, Setting } from './sources.js';
+
+/** A problem that is nobody's alone: `keys` are all that take part in it. */
+interface Contradiction extends ConfigProblem {
+  readonly keys: readonly ConfigKey[];
+}
+
+type Settings = ReadonlyMap<ConfigKey, Setting>;
+
+/** Every contradiction among `settings`, which the schema has accepted one by one. */
+export function contradictionsIn(settings: Settings): Contradiction[] {
+  return [
+    ...halfPair(settings, 'tlsCert', 'tlsKey'),
+    ...halfPair(settings, 'redisTlsCert', 'redisTlsKey'),
+    ...tlsFilesWithoutTls(settings),
+    ...listenersCollide(settings),
+    ...upstreamIsItself(settings),
+  ];
+}
+
+function halfPair(settings: Settings, one: ConfigKey, other: ConfigKey): Contradiction[] {
+  if (settings.has(one) === settings.has(other)) return [];
+  const [present, absent] = settings.has(one) ? [one, other] : [other, one];
+  const source = settings.get(present)?.source ?? '';
+  return [{ key: present, message: `set without ${absent}; set both or neither`, source, keys: [one, other] }];
+}
+
+function tlsFilesWithoutTls(settings: Settings): Contradiction[] {
+  const urls = (['redisUrl', 'logRedisUrl'] as const).flatMap((key) => (settings.get(key)?.value as string) ?? []);
+  if (urls.length === 0 || urls.some((url) => url.startsWith('rediss:'))) return [];
+  return (['redisTlsCa', 'redisTlsCert', 'redisTlsKey'] as const).flatMap((key) => {
+    const setting = settings.get(key);
+    const message = 'set, but Redis is reached without TLS; use a rediss:// URL or remove it';
+    return setting === undefined
+      ? []
+      : [{ key, message, source: setting.source, keys: [key, 'redisUrl', 'logRedisUrl'] }];
+  });
+}
+
+function listenersCollide(settings: Settings): Contradiction[] {
+  const data = addressOf(settings, 'listen');
+  const admin = addressOf(settings, 'adminListen');
+  if (data.port === 0 || data.port !== admin.port) return [];
+  if (data.host !== admin.host && !isAnyHost(data.host) && !isAnyHost(admin.host)) return [];
+  const setting = settings.get('adminListen') ?? settings.get('listen');
+  return [
+    {
+      key: 'adminListen',
+      message: `found port ${admin.port}, which listen takes too; give each its own`,
+      source: setting?.source ?? 'default',
+      keys: ['listen', 'adminListen'],
+    },
+  ];
+}
+
+/** An upstream that is our own data port would forward every request in a circle. */
+function upstreamIsItself(settings: Settings): Contradiction[] {
+  const setting = settings.get('upstream');
+  if (setting === undefined) return [];
+  const data = addressOf(settings, 'listen');
+  const url = new URL(String(setting.value));
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  const port = Number(url.port || (url.protocol === 'https:' ? 443 : 80));
+  const local = host === 'localhost' || host === '::1' || host.startsWith('127.') || isAnyHost(host);
+  if (port !== data.port || !(host === data.host || (local && isAnyHost(data.host)))) return [];
+  return [
+    {
+      key: 'upstream',
+      message: `found "${url.origin}", which is where listen takes requests; it must be the API behind it`,
+      source: setting.source,
+      keys: ['upstream', 'listen'],
+    },
+  ];
+}
+
+function addressOf(settings: Settings, key: 'listen' | 'adminListen'): Address {
+  return parseAddress(String(settings.get(key)?.value ?? defaultOf(key))) as Address;
+}
+
+function isAnyHost(host: string): boolean {
+  return host === '0.0.0.0' || host === '::';
+}

@@ -1,0 +1,100 @@
+/**
+ * Finds the one credential of a request (RFC 6750 section 2.1; `X-API-Key` and HMAC headers beside it).
+ * Never from the query or a cookie. More than one is refused: which of them counts must not be a guess.
+ */
+import { deny, type Denial } from '../core/problems.js';
+import type { RequestHead } from '../http/request-head.js';
+import { parseToken } from '../token/format.js';
+import { sha256 } from './bearer.js';
+import { isNonce, isSignatureHex, isTokenId, parseTimestamp } from './hmac.js';
+
+export interface BearerCredential {
+  readonly kind: 'bearer';
+  readonly id: string;
+  /** SHA-256 of the presented token. */
+  readonly digest: Buffer;
+}
+
+/** A token that another system issued; its id is found by its SHA-256. */
+export interface ForeignCredential {
+  readonly kind: 'foreign';
+  readonly digest: Buffer;
+}
+
+export interface HmacCredential {
+  readonly kind: 'hmac';
+  readonly id: string;
+  /** Unix seconds, as sent and as a number. */
+  readonly timestampText: string;
+  readonly timestampS: number;
+  readonly signature: string;
+  readonly nonce: string;
+}
+
+export type Credential = BearerCredential | ForeignCredential | HmacCredential;
+
+export interface CredentialOptions {
+  readonly tokenPrefix: string;
+  readonly foreignTokens: boolean;
+}
+
+const ambiguous = deny('ambiguous-credentials', 'Send exactly one credential.');
+const missing = deny('missing-credentials', 'This route needs a credential.');
+export const invalidToken = deny('invalid-token', 'The token is unknown, incomplete or no longer valid.');
+export const invalidSignature = deny('invalid-signature', 'The signature does not match this request.');
+const staleTimestamp = deny('stale-timestamp', 'The timestamp must be unix seconds in decimal digits.');
+const incompleteHmac = deny('invalid-signature', 'A signed request needs the token, timestamp and signature headers.');
+
+/** Foreign tokens outside these lengths are refused without asking Redis. */
+const foreignLengthMin = 16;
+const foreignLengthMax = 512;
+
+/** The credential, or the refusal that says why there is none. Costs one SHA-256 and no look-up. */
+export function extractCredential(head: RequestHead, options: CredentialOptions): Credential | Denial {
+  const count = Number(head.hasAuthorization) + Number(head.hasApiKey) + Number(head.hasHmac);
+  if (count > 1) return ambiguous;
+  if (count === 0) return missing;
+  if (head.hasHmac) return hmacCredential(head);
+  if (head.hasApiKey) return tokenCredential(head.apiKey, options);
+  const token = bearerToken(head.authorization);
+  return token === '' ? missing : tokenCredential(token, options);
+}
+
+export function isDenial(value: Credential | Denial): value is Denial {
+  return 'problem' in value;
+}
+
+function tokenCredential(text: string, options: CredentialOptions): Credential | Denial {
+  const parsed = parseToken(text, options.tokenPrefix);
+  if (parsed !== null) return { kind: 'bearer', id: parsed.id, digest: sha256(text) };
+  if (!options.foreignTokens || text.length < foreignLengthMin || text.length > foreignLengthMax) return invalidToken;
+  // What carries our own prefix and fails its checksum is a broken token of ours, not a foreign one.
+  if (text.startsWith(`${options.tokenPrefix}_`) || text.includes(' ')) return invalidToken;
+  return { kind: 'foreign', digest: sha256(text) };
+}
+
+/** The token of `Bearer 1*SP token` (scheme in any case); '' for any other scheme or none. */
+function bearerToken(value: string): string {
+  if (value.length < 8 || value.charCodeAt(6) !== 0x20) return '';
+  const scheme = value.slice(0, 6);
+  if (scheme !== 'Bearer' && scheme.toLowerCase() !== 'bearer') return '';
+  let from = 7;
+  while (value.charCodeAt(from) === 0x20) from++;
+  return value.slice(from);
+}
+
+function hmacCredential(head: RequestHead): HmacCredential | Denial {
+  if (head.hmacToken === '' || head.hmacSignature === '' || head.hmacTimestamp === '') return incompleteHmac;
+  const timestampS = parseTimestamp(head.hmacTimestamp);
+  if (timestampS < 0) return staleTimestamp;
+  if (!isTokenId(head.hmacToken) || !isSignatureHex(head.hmacSignature)) return invalidSignature;
+  if (head.hasHmacNonce && !isNonce(head.hmacNonce)) return invalidSignature;
+  return {
+    kind: 'hmac',
+    id: head.hmacToken,
+    timestampText: head.hmacTimestamp,
+    timestampS,
+    signature: head.hmacSignature,
+    nonce: head.hmacNonce,
+  };
+}

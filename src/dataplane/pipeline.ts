@@ -1,0 +1,351 @@
+/**
+ * The order of the stages, and nothing else: read this file to know what happens to a request.
+ *
+ *   strict request -> route -> credential -> [body digest] -> decide -> admission -> forward -> record
+ *
+ * A decision is made under the cached record of the token and tenant and then put to Redis in one question: are these
+ * versions still current, and if so charge this cost. A record that moved comes back with the reply and the decision
+ * is made again, so a revocation, a rotation or a new limit holds from the moment it was written, and a refused
+ * request is charged nothing. `settled` is the only place where a request goes back a stage.
+ */
+import { hash } from 'node:crypto';
+import { type Verdict, verdictCodes } from '../admission/admit.js';
+import type { Admission } from '../admission/batcher.js';
+import { writeRateHeaders } from '../admission/rate-headers.js';
+import type { AccessLog } from '../accesslog/writer.js';
+import { deny, type Denial } from '../core/problems.js';
+import type { AuthFailures } from '../credential/auth-failures.js';
+import {
+  type Credential,
+  type CredentialOptions,
+  extractCredential,
+  invalidSignature,
+  invalidToken,
+  isDenial,
+} from '../credential/extract.js';
+import { claimOf, claimUntilMs } from '../credential/hmac.js';
+import { type HmacSecrets, outsideWindow, type Verification, verifyBearer, verifyHmac } from '../credential/verify.js';
+import type { AddressList, TrustedProxies } from '../http/forwarded.js';
+import { newRequestId } from '../http/request-id.js';
+import { normalisePath, queryAllowed } from '../policy/path.js';
+import type { Policy } from '../policy/routes.js';
+import { keys } from '../redis/keys.js';
+import type { Logger } from '../telemetry/logger.js';
+import type { Metrics } from '../telemetry/metrics.js';
+import { prepareTenant, prepareToken, type RecordCache } from '../token/cache.js';
+import type { Upstream } from '../upstream/upstream.js';
+import { authorize } from './authorize.js';
+import type { HttpResponse } from './binding.js';
+import type { Exchange, ExchangeOwner } from './exchange.js';
+import { upstreamRequest } from './forward.js';
+import { recordExchange } from './record.js';
+
+export interface PipelineSettings extends CredentialOptions {
+  /** What the data plane's own listener speaks. */
+  readonly scheme: 'http' | 'https';
+  readonly tenantHost: string;
+  readonly bodyBytesMax: number;
+  readonly hmacBodyBytesMax: number;
+  readonly logQuery: boolean;
+}
+
+export interface PipelineParts {
+  readonly settings: PipelineSettings;
+  readonly trustedProxies: TrustedProxies;
+  readonly addresses: AddressList;
+  readonly failures: AuthFailures;
+  readonly cache: RecordCache;
+  readonly secrets: HmacSecrets;
+  readonly admission: Admission;
+  readonly upstream: Upstream;
+  readonly log: AccessLog;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+  /** Id of the token imported with this SHA-256; null when there is none; rejects when Redis cannot say. */
+  readonly findForeign: (sha256Hex: string) => Promise<string | null>;
+}
+
+const badPath = deny('malformed-request', 'The path must be plain: no dot segments, empty segments or odd escapes.');
+const badQuery = deny('malformed-request', 'The query holds a byte that no URI may hold.');
+const bodyTooLarge = deny('body-too-large', 'The body is larger than this service accepts.');
+const signedBodyTooLarge = deny('body-too-large', 'The body of a signed request is larger than this service accepts.');
+const blocked = deny('too-many-auth-failures', 'Too many invalid credentials came from this address.');
+const replayed = deny('replayed-request', 'This signature was already used.');
+const rateLimited = deny('rate-limit-exceeded', 'The rate limit of this token or its tenant is used up.');
+const quotaUsedUp = deny('quota-exceeded', 'The quota of this token is used up.');
+const storeAway = deny('store-unavailable', 'The token store cannot be asked at the moment.', { retryAfterS: 1 });
+const overloaded = deny('overloaded', 'Too many requests wait to be admitted.', { retryAfterS: 1 });
+
+/** A record that moves this often while one request is decided is written in a loop: give up rather than spin. */
+const roundsMax = 4;
+
+export class Pipeline implements ExchangeOwner {
+  /** Replaced as a whole when the policy is reloaded; a request keeps the route it was matched with. */
+  policy: Policy;
+  draining = false;
+  inFlight = 0;
+  readonly #parts: PipelineParts;
+  readonly #settings: PipelineSettings;
+  readonly #found: Verification = { authentic: false, notBeforeMs: 0, notAfterMs: 0 };
+  #refusals: Exchange[] = [];
+
+  constructor(parts: PipelineParts, policy: Policy) {
+    this.#parts = parts;
+    this.#settings = parts.settings;
+    this.policy = policy;
+  }
+
+  /** Stage 1 to 3, inside the binding's handler: nothing here may answer at once (see exchange.ts). */
+  begin(exchange: Exchange, headFault: Denial | undefined, rawPath: string, query: string | undefined): void {
+    this.inFlight++;
+    const { head } = exchange;
+    exchange.requestId = head.requestId === '' ? newRequestId() : head.requestId;
+    const { trustedProxies } = this.#parts;
+    exchange.clientAddress = trustedProxies.clientAddress(head.peer, head.forwardedFor);
+    exchange.secure = trustedProxies.scheme(head.peer, head.forwardedProto, this.#settings.scheme) === 'https';
+    exchange.host = trustedProxies.host(head.peer, head.forwardedHost, head.host);
+    exchange.targetAsSent = query === undefined ? rawPath : `${rawPath}?${query}`;
+    if (headFault !== undefined) return this.#refuseSoon(exchange, headFault);
+
+    const path = normalisePath(rawPath);
+    if (path === '') return this.#refuseSoon(exchange, badPath);
+    if (query !== undefined && !queryAllowed(query)) return this.#refuseSoon(exchange, badQuery);
+    const { bodyBytesMax } = this.#settings;
+    if (bodyBytesMax > 0 && head.contentLength > bodyBytesMax) return this.#refuseSoon(exchange, bodyTooLarge);
+    exchange.path = path;
+    exchange.target = query === undefined ? path : `${path}?${query}`;
+
+    exchange.route = this.policy.match(head.method, path);
+    if (exchange.route?.public === true) return this.#forward(exchange);
+
+    const credential = extractCredential(head, this.#settings);
+    if (isDenial(credential)) return this.#noCredential(exchange, credential);
+    exchange.credential = credential;
+    if (credential.kind === 'foreign') return this.#resolveForeign(exchange, credential.digest.toString('hex'));
+    if (credential.kind === 'hmac') return this.#readSignedBody(exchange);
+    this.#decide(exchange);
+  }
+
+  #noCredential(exchange: Exchange, denial: Denial): void {
+    // A request without any credential is no guess; a malformed one is.
+    if (denial.problem.slug === 'missing-credentials') return this.#refuseSoon(exchange, denial);
+    this.#refuseSoon(exchange, denial.problem.status === 401 ? this.#failedAuthentication(exchange, denial) : denial);
+  }
+
+  /** An imported token is known by its hash alone; the id behind it is asked for once and kept. */
+  #resolveForeign(exchange: Exchange, digestHex: string): void {
+    const { cache } = this.#parts;
+    const use = (id: string): void => {
+      exchange.credential = { kind: 'bearer', id, digest: (exchange.credential as { digest: Buffer }).digest };
+      this.#decide(exchange);
+    };
+    const known = cache.foreignId(digestHex);
+    if (known !== undefined) return use(known);
+    this.#parts.findForeign(digestHex).then(
+      (id) => {
+        if (exchange.over) return;
+        if (id === null) return exchange.refuse(this.#failedAuthentication(exchange, invalidToken), false);
+        cache.putForeignId(digestHex, id);
+        use(id);
+      },
+      () => exchange.refuse(storeAway, false),
+    );
+  }
+
+  /** A signature covers the body: it is read whole, within its bound, before anything is decided. */
+  #readSignedBody(exchange: Exchange): void {
+    const { body, head } = exchange;
+    if (body === undefined) return this.#decide(exchange);
+    const max = this.#settings.hmacBodyBytesMax;
+    if (head.contentLength > max) return this.#refuseSoon(exchange, signedBodyTooLarge);
+    body.collect(
+      max,
+      () => {
+        exchange.bodySha256Hex = hash('sha256', body.whole(), 'hex');
+        this.#decide(exchange);
+      },
+      () => this.#refuseSoon(exchange, signedBodyTooLarge),
+    );
+  }
+
+  /** Stage 4: what the cached records say. The verdict of Redis on their versions comes to {@link settled}. */
+  #decide(exchange: Exchange, tokenIsFresh = false): void {
+    const { cache, admission } = this.#parts;
+    const credential = exchange.credential as Exclude<Credential, { kind: 'foreign' }>;
+    const token = cache.token(credential.id);
+    exchange.token = undefined;
+    exchange.pending = undefined;
+    exchange.cost = 0;
+    exchange.tokenVersion = 0;
+    exchange.tenantKey = '';
+    exchange.tenantVersion = 0;
+    exchange.notBeforeMs = 0;
+    exchange.notAfterMs = 0;
+    exchange.claimKey = '';
+    if (token === undefined) {
+      const blockedForS = this.#parts.failures.blockedForS(exchange.clientAddress, exchange.startedAtMs);
+      if (blockedForS > 0) return this.#refuseSoon(exchange, this.#blocked(exchange, blockedForS));
+      exchange.tokenKey = keys.token(credential.id);
+      return admission.submit(exchange);
+    }
+    exchange.tokenKey = token.tokenKey;
+    exchange.tokenVersion = token.version;
+    const denial =
+      credential.kind === 'bearer'
+        ? verifyBearer(token, credential.digest, this.#found)
+        : verifyHmac(
+            token,
+            credential,
+            this.#parts.secrets,
+            exchange.head.method,
+            exchange.targetAsSent,
+            exchange.bodySha256Hex,
+            this.#found,
+          );
+    exchange.token = this.#found.authentic ? token : undefined;
+    if (denial !== undefined) {
+      // Read from Redis in this very round: nothing to confirm, and a wrong secret costs what an unknown id costs.
+      if (tokenIsFresh) return this.#refuse(exchange, denial);
+      exchange.pending = denial;
+      return admission.submit(exchange);
+    }
+    exchange.notBeforeMs = this.#found.notBeforeMs;
+    exchange.notAfterMs = this.#found.notAfterMs;
+    const tenant = cache.tenant(token.record.tenant);
+    exchange.tenant = tenant;
+    exchange.tenantKey = token.tenantKey;
+    if (tenant === undefined) return admission.submit(exchange);
+    exchange.tenantVersion = tenant.version;
+    exchange.pending = authorize(token, tenant, exchange, this.policy, this.#settings.tenantHost, this.#parts.addresses);
+    if (exchange.pending === undefined) {
+      exchange.cost = exchange.route?.cost ?? 1;
+      if (credential.kind === 'hmac') {
+        exchange.claimKey = keys.replay(token.id, claimOf(credential.signature));
+        exchange.claimUntilMs = claimUntilMs(credential.timestampS);
+      }
+    }
+    admission.submit(exchange);
+  }
+
+  /** Stage 5: Redis has spoken. */
+  settled(exchange: Exchange, verdict: Verdict): void {
+    exchange.limitIndex = verdict.limitIndex;
+    exchange.remaining = verdict.remaining;
+    exchange.resetMs = verdict.resetMs;
+    exchange.retryMs = 0;
+    switch (verdict.code) {
+      case verdictCodes.admitted:
+        return this.#forward(exchange);
+      case verdictCodes.confirmed:
+        return this.#refuse(exchange, exchange.pending ?? storeAway);
+      case verdictCodes.moved:
+        return this.#decideAgain(exchange, verdict);
+      case verdictCodes.unknown:
+        return this.#unknown(exchange);
+      case verdictCodes.tooLate:
+      case verdictCodes.tooEarly:
+        return this.#outsideWindow(exchange, verdict.nowMs);
+      case verdictCodes.replayed:
+        return this.#refuse(exchange, replayed);
+      case verdictCodes.limited:
+        exchange.retryMs = verdict.retryMs;
+        return this.#refuse(exchange, rateLimited);
+      case verdictCodes.quotaExceeded:
+        exchange.retryMs = verdict.retryMs;
+        return this.#refuse(exchange, quotaUsedUp);
+      case verdictCodes.overloaded:
+        return this.#refuse(exchange, overloaded);
+      case verdictCodes.storeEmpty:
+      case verdictCodes.unreadable:
+      case verdictCodes.storeUnavailable:
+        return this.#refuse(exchange, storeAway);
+    }
+  }
+
+  #decideAgain(exchange: Exchange, verdict: Verdict): void {
+    const { cache, logger } = this.#parts;
+    if (++exchange.rounds > roundsMax) return this.#refuse(exchange, storeAway);
+    try {
+      if (verdict.tokenRecord !== null) cache.putToken(prepareToken(verdict.tokenRecord));
+      if (verdict.tenantRecord !== null) cache.putTenant(prepareTenant(verdict.tenantRecord));
+    } catch (error) {
+      logger.error({ err: error, tokenKey: exchange.tokenKey }, 'a record in Redis cannot be read');
+      return this.#refuse(exchange, storeAway);
+    }
+    this.#decide(exchange, verdict.tokenRecord !== null);
+  }
+
+  #unknown(exchange: Exchange): void {
+    const credential = exchange.credential as Exclude<Credential, { kind: 'foreign' }>;
+    this.#parts.cache.dropToken(credential.id);
+    exchange.token = undefined;
+    exchange.limitIndex = -1;
+    this.#refuse(exchange, credential.kind === 'hmac' ? invalidSignature : invalidToken);
+  }
+
+  #outsideWindow(exchange: Exchange, nowMs: number): void {
+    const { token, credential } = exchange;
+    if (token === undefined || credential === undefined) return this.#refuse(exchange, storeAway);
+    this.#refuse(exchange, outsideWindow(token, nowMs, credential.kind));
+  }
+
+  /** Stage 6. */
+  #forward(exchange: Exchange): void {
+    exchange.upstreamStartedAtMs = performance.now();
+    exchange.forwarding(this.#parts.upstream.send(upstreamRequest(exchange), exchange));
+  }
+
+  /** A refusal in a macrotask of its own already (a reply of Redis). */
+  #refuse(exchange: Exchange, denial: Denial): void {
+    const isFailure = denial === invalidToken || denial === invalidSignature;
+    exchange.refuse(isFailure ? this.#failedAuthentication(exchange, denial) : denial, false);
+  }
+
+  /** Counts a failed authentication; past the limit of its address the answer is 429 instead. */
+  #failedAuthentication(exchange: Exchange, denial: Denial): Denial {
+    const { failures } = this.#parts;
+    const blockedForS = failures.blockedForS(exchange.clientAddress, exchange.startedAtMs);
+    if (blockedForS > 0) return this.#blocked(exchange, blockedForS);
+    failures.count(exchange.clientAddress, exchange.startedAtMs);
+    return denial;
+  }
+
+  #blocked(exchange: Exchange, forS: number): Denial {
+    exchange.retryMs = forS * 1000;
+    return blocked;
+  }
+
+  /** A refusal decided inside the handler leaves from the next macrotask: one for all of this turn. */
+  #refuseSoon(exchange: Exchange, denial: Denial): void {
+    exchange.pending = denial;
+    if (this.#refusals.push(exchange) === 1) setImmediate(this.#sendRefusals);
+  }
+
+  readonly #sendRefusals = (): void => {
+    const refusals = this.#refusals;
+    this.#refusals = [];
+    for (const exchange of refusals) {
+      const denial = exchange.pending as Denial;
+      // 4xx about the framing or its size end the connection; 401, 403, 429 of a sound request need not.
+      exchange.refuse(denial, closesConnection(denial.problem.status));
+    }
+  };
+
+  limitHeaders(exchange: Exchange, res: HttpResponse): void {
+    const { token, tenant } = exchange;
+    if (token === undefined || exchange.limitIndex < 0) return;
+    const own = token.limitHeaders.length;
+    const limit =
+      exchange.limitIndex < own ? token.limitHeaders[exchange.limitIndex] : tenant?.limitHeaders[exchange.limitIndex - own];
+    if (limit !== undefined) writeRateHeaders(res, limit, exchange);
+  }
+
+  finished(exchange: Exchange): void {
+    this.inFlight--;
+    recordExchange(exchange, this.#parts.log, this.#parts.metrics, this.#settings.logQuery);
+  }
+}
+
+function closesConnection(status: number): boolean {
+  return status === 400 || status === 405 || status === 411 || status === 413 || status === 414 || status === 431;
+}

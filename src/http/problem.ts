@@ -1,0 +1,62 @@
+/**
+ * Renders denials as RFC 9457 `application/problem+json`. A denial is rendered once and kept; only the request id
+ * differs between two answers, so an answer costs one concatenation.
+ */
+import { STATUS_CODES } from 'node:http';
+import type { Denial } from '../core/problems.js';
+
+const problemTypeBase = 'https://tollkeeper.dev/problems/';
+
+export interface RenderedDenial {
+  /** `401 Unauthorized` */
+  readonly statusLine: string;
+  /** Body up to the request id, and after it. */
+  readonly before: string;
+  readonly after: string;
+  /** Value of `WWW-Authenticate`, '' when the status has no challenge. */
+  readonly challenge: string;
+}
+
+const rendered = new WeakMap<Denial, RenderedDenial>();
+
+/** The parts of the answer for a denial; see {@link RenderedDenial}. */
+export function renderDenial(denial: Denial): RenderedDenial {
+  const known = rendered.get(denial);
+  if (known !== undefined) return known;
+  const { problem, detail } = denial;
+  const body = JSON.stringify({
+    type: problemTypeBase + problem.slug,
+    title: problem.title,
+    status: problem.status,
+    detail,
+  });
+  const fresh: RenderedDenial = {
+    statusLine: statusLine(problem.status),
+    before: `${body.slice(0, -1)},"instance":"`,
+    after: '"}',
+    challenge: challengeOf(denial),
+  };
+  rendered.set(denial, fresh);
+  return fresh;
+}
+
+/** RFC 6750 section 3: scheme and realm, then the error when a credential was presented. */
+function challengeOf(denial: Denial): string {
+  const { challenge } = denial.problem;
+  if (challenge === undefined) return '';
+  if (challenge === '') return 'Bearer realm="tollkeeper"';
+  const scope = denial.scope === '' ? '' : `, scope="${denial.scope}"`;
+  return `Bearer realm="tollkeeper", error="${challenge}", error_description="${denial.problem.title}"${scope}`;
+}
+
+const statusLines = new Map<number, string>();
+
+/** `200 OK`: what follows the version in a status line. A status without a registered reason stands alone. */
+export function statusLine(status: number): string {
+  let line = statusLines.get(status);
+  if (line === undefined) {
+    line = `${status} ${STATUS_CODES[status] ?? ''}`.trimEnd();
+    statusLines.set(status, line);
+  }
+  return line;
+}

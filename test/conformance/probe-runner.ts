@@ -1,0 +1,215 @@
+/**
+ * Runs every probe against one sidecar and gathers what was seen on both sides.
+ *
+ * Attribution without touching a probe: each connects from a loopback address of its own (127.0.0.0/8 is all
+ * loopback on Linux), which the sidecar passes on in X-Forwarded-For and logs. Probes that try to forge the address
+ * run one at a time, so that whatever reaches the upstream meanwhile is theirs.
+ */
+import { readFileSync } from 'node:fs';
+import { Redis } from 'ioredis';
+import { runJson } from '../support/cli.js';
+import { type RawResult, headersOf, rawExchange } from '../support/raw-client.js';
+import { startRedis } from '../support/redis.js';
+import { type LogLine, startSidecar } from '../support/sidecar.js';
+import { type Probe, type ProbeValues, expandProbe } from './probe-request.js';
+import type { Observation } from './probe-violations.js';
+import { type RecordingUpstream, type UpstreamRecord, startRecordingUpstream } from './recording-upstream.js';
+
+export const probes = JSON.parse(
+  readFileSync(new URL('http_probes.json', import.meta.url), 'utf8'),
+) as readonly Probe[];
+
+export interface ProbeRun {
+  readonly observations: ReadonlyMap<string, Observation>;
+  /** Upstream requests that carry no probe's address. */
+  readonly unattributed: readonly UpstreamRecord[];
+  /** Bytes the upstream got that are no request. */
+  readonly strayBytes: number;
+  /** Lines of level error and above that the sidecar logged. */
+  readonly errors: readonly LogLine[];
+  /** Exit code after SIGTERM. */
+  readonly exitCode: number;
+}
+
+const concurrency = 80;
+/** Time for a second answer or more bytes after the first answer, ms. */
+const lingerMs = 400;
+const answerTimeoutMs = 15_000;
+
+const policyYaml = `
+policy:
+  default: deny
+  scopes: [products:read, orders:write, admin:all]
+  routes:
+    - { methods: [GET, HEAD], path: /api/v1/products, scope: products:read }
+    - { methods: [GET, HEAD], path: "/api/v1/products/{id}", scope: products:read }
+    - { methods: [POST], path: /api/v1/products/search, scope: products:read }
+    - { methods: [POST], path: "/api/v1/orders/{id}/retry", scope: orders:write }
+    - { methods: [GET], path: /api/v1/admin/tokens, scope: admin:all }
+    - { methods: [GET], path: /status, public: true }
+`;
+
+interface CreatedToken {
+  readonly token: { readonly id: string };
+  readonly secret: string;
+}
+
+interface Attempt {
+  readonly probe: Probe;
+  readonly sent: string;
+  readonly address: string;
+  readonly result: RawResult;
+  readonly alive: boolean;
+  /** Upstream requests known to be this probe's because nothing else ran. */
+  readonly alone: readonly UpstreamRecord[] | undefined;
+}
+
+/** Starts Redis, upstream and sidecar, sends every probe, stops them and answers what was seen. */
+export async function runProbes(): Promise<ProbeRun> {
+  const redis = await startRedis();
+  const upstream = await startRecordingUpstream();
+  try {
+    const env = {
+      TOLLKEEPER_REDIS_URL: redis.url,
+      TOLLKEEPER_UPSTREAM: upstream.url,
+      TOLLKEEPER_MASTER_KEY: Buffer.alloc(32, 7).toString('base64'),
+      // A smuggled request shows itself by its query.
+      TOLLKEEPER_LOG_QUERY: 'true',
+    };
+    const credentials = await createCredentials(env);
+    const sidecar = await startSidecar({ env, configYaml: policyYaml });
+    const values = { ...credentials, host: `127.0.0.1:${sidecar.dataPort}`, nowS: Math.floor(Date.now() / 1000) };
+    const attempts = await sendAll(sidecar.dataPort, values, upstream, () => sidecar.alive());
+    // A clean end writes the log entries that are still in memory.
+    const exitCode = await sidecar.stop();
+    const logged = await readLogs(redis.client());
+    return {
+      ...attribute(attempts, values, upstream.records, logged),
+      strayBytes: upstream.strayBytes,
+      errors: sidecar.logs().filter((line) => line.level === 'error' || line.level === 'fatal'),
+      exitCode,
+    };
+  } finally {
+    await upstream.stop();
+    await redis.stop();
+  }
+}
+
+async function createCredentials(
+  env: Readonly<Record<string, string>>,
+): Promise<Pick<ProbeValues, 'token' | 'tokenId' | 'hmacId' | 'hmacSecret'>> {
+  await runJson(['tenant', 'create', 'acme', '--name', 'Acme'], env);
+  const create = (name: string, ...args: readonly string[]): Promise<CreatedToken> =>
+    runJson(
+      [
+        'token',
+        'create',
+        '--tenant',
+        'acme',
+        '--name',
+        name,
+        '--scopes',
+        'products:read',
+        '--limit',
+        '1000000',
+        ...args,
+      ],
+      env,
+    );
+  const bearer = await create('bearer');
+  const hmac = await create('hmac', '--mode', 'hmac');
+  return { token: bearer.secret, tokenId: bearer.token.id, hmacId: hmac.token.id, hmacSecret: hmac.secret };
+}
+
+async function sendAll(
+  port: number,
+  values: ProbeValues,
+  upstream: RecordingUpstream,
+  alive: () => boolean,
+): Promise<Attempt[]> {
+  const forging = probes.filter((probe) => probe.expect.must_not.includes('client-address-spoofed'));
+  const others = probes.filter((probe) => !forging.includes(probe));
+  const attempts: Attempt[] = [];
+  for (const probe of forging) {
+    const before = upstream.records.length;
+    const attempt = await send(probe, port, values, alive);
+    attempts.push({ ...attempt, alone: upstream.records.slice(before) });
+  }
+  const queue = [...others];
+  const worker = async (): Promise<void> => {
+    for (let probe = queue.shift(); probe !== undefined; probe = queue.shift()) {
+      attempts.push(await send(probe, port, values, alive));
+    }
+  };
+  await Promise.all(Array.from({ length: concurrency }, worker));
+  return attempts;
+}
+
+async function send(probe: Probe, port: number, values: ProbeValues, alive: () => boolean): Promise<Attempt> {
+  const sent = expandProbe(probe.raw, values);
+  const address = addressOf(probe);
+  const options = {
+    splitAt: probe.split_at ?? [],
+    timeoutMs: answerTimeoutMs,
+    lingerMs,
+    localAddress: address,
+  };
+  let result = await rawExchange(port, sent, options);
+  for (let time = 1; time < (probe.repeat ?? 1); time++) result = await rawExchange(port, sent, options);
+  return { probe, sent, address, result, alive: alive(), alone: undefined };
+}
+
+/** 127.77.x.y: one a probe, and none that a probe claims. */
+function addressOf(probe: Probe): string {
+  const index = probes.indexOf(probe);
+  return `127.77.${index >> 8}.${(index & 255) + 1}`;
+}
+
+async function readLogs(redis: Redis): Promise<Record<string, string>[]> {
+  const entries: Record<string, string>[] = [];
+  for (const key of await redis.keys('log:*')) {
+    for (const [, fields] of await redis.xrange(key, '-', '+')) {
+      const entry: Record<string, string> = {};
+      for (let at = 0; at < fields.length; at += 2) entry[fields[at] as string] = fields[at + 1] as string;
+      entries.push(entry);
+    }
+  }
+  return entries;
+}
+
+function attribute(
+  attempts: readonly Attempt[],
+  values: ProbeValues,
+  records: readonly UpstreamRecord[],
+  logged: readonly Readonly<Record<string, string>>[],
+): Pick<ProbeRun, 'observations' | 'unattributed'> {
+  const byAddress = new Map<string, UpstreamRecord[]>();
+  const unattributed: UpstreamRecord[] = [];
+  const claimed = new Set(attempts.flatMap((attempt) => attempt.alone ?? []));
+  const addresses = new Set(attempts.map((attempt) => attempt.address));
+  const lastOnConnection = new Map<number, string>();
+  for (const record of records) {
+    if (claimed.has(record)) continue;
+    const claim = headersOf(record.head, 'X-Forwarded-For').at(-1) ?? '';
+    // A body taken for a request has no such field: it belongs to whoever used the connection before.
+    const address = addresses.has(claim) ? claim : (lastOnConnection.get(record.connection) ?? '');
+    lastOnConnection.set(record.connection, address);
+    if (address === '') unattributed.push(record);
+    else byAddress.set(address, [...(byAddress.get(address) ?? []), record]);
+  }
+  const observations = new Map<string, Observation>();
+  for (const { probe, sent, address, result, alive, alone } of attempts) {
+    const requestIds = result.responses.flatMap(({ head }) => headersOf(head, 'X-Request-Id'));
+    observations.set(probe.id, {
+      probe,
+      sent,
+      values,
+      address,
+      result,
+      upstream: alone ?? byAddress.get(address) ?? [],
+      logged: logged.filter(({ ip, requestId = '' }) => ip === address || requestIds.includes(requestId)),
+      alive,
+    });
+  }
+  return { observations, unattributed };
+}

@@ -1,0 +1,166 @@
+import type { Redis } from 'ioredis';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { encodeBatch, logAppend } from '../../src/accesslog/batch.js';
+import type { LogEntry } from '../../src/accesslog/entry.js';
+import { bindScript, loadScript, type RunScript } from '../../src/redis/scripts.js';
+import { sampleEntry } from '../support/log-entry.js';
+import { type RedisServer, startRedis } from '../support/redis.js';
+
+let server: RedisServer;
+let redis: Redis;
+let run: RunScript;
+
+beforeAll(async () => {
+  server = await startRedis();
+  redis = server.client();
+  run = bindScript(redis, loadScript(logAppend));
+});
+beforeEach(() => redis.flushall());
+afterAll(() => server.stop());
+
+const today = Date.now();
+const day = new Date(today).toISOString().slice(0, 10);
+const stream = `log:{acme}:${day}`;
+
+function entry(fields: Partial<LogEntry> = {}): LogEntry {
+  return sampleEntry({ timeMs: today, ...fields });
+}
+
+function append(number: number, entries: readonly LogEntry[], options: { writer?: string; max?: number } = {}) {
+  const sequenceKey = `tk:logseq:{all}:${options.writer ?? 'w'}`;
+  const target = { sequenceKey, number, retentionDays: 30, streamMaxEntries: options.max ?? 1_000_000 };
+  const batch = encodeBatch(entries, [], target);
+  return run(batch.keys, batch.args);
+}
+
+function fieldsOf(raw: string[] | undefined): Record<string, string> {
+  const fields: Record<string, string> = {};
+  for (let place = 0; raw !== undefined && place < raw.length; place += 2) {
+    fields[raw[place] as string] = raw[place + 1] as string;
+  }
+  return fields;
+}
+
+test('an entry stands in its stream as plain text fields', async () => {
+  const path = '/grüße/😀';
+  expect(await append(1, [entry({ path, status: 404 })])).toEqual([1, 1, 0]);
+  const [first] = await redis.xrange(stream, '-', '+');
+  expect(fieldsOf(first?.[1])).toEqual({
+    time: new Date(today).toISOString(),
+    requestId: 'req-1',
+    tenant: 'acme',
+    tokenId: 'abcdefghijkl',
+    method: 'GET',
+    path,
+    route: '/api/v1/products',
+    status: '404',
+    outcome: 'ok',
+    durationMs: '1.500',
+    upstreamMs: '1.250',
+    bytesIn: '0',
+    bytesOut: '42',
+    ip: '203.0.113.7',
+    userAgent: 'curl/8.5.0',
+  });
+});
+
+describe('a batch is appended once', () => {
+  test('however often and however late its number comes, and each time the same counts are answered', async () => {
+    await redis.set(`log:{bad}:${day}`, 'no stream');
+    const batch = [entry(), entry({ tenant: 'bad', tokenId: '' })];
+    expect(await append(1, batch)).toEqual([1, 1, 1]);
+    expect(await append(1, batch)).toEqual([0, 1, 1]);
+    expect(await append(2, [entry()])).toEqual([1, 1, 0]);
+    expect(await append(1, batch)).toEqual([0, 1, 0]);
+    expect(await redis.xlen(stream)).toBe(2);
+    expect(await redis.hget('tk:usage:{acme}:abcdefghijkl', 'calls')).toBe('2');
+  });
+
+  test('numbers of different writers do not meet', async () => {
+    await append(1, [entry()], { writer: 'a' });
+    await append(1, [entry()], { writer: 'b' });
+    expect(await redis.xlen(stream)).toBe(2);
+  });
+
+  test('also when many send it at once and the scripts are flushed half way', async () => {
+    const clients = Array.from({ length: 8 }, () => bindScript(server.client(), loadScript(logAppend)));
+    const calls: Promise<unknown>[] = [];
+    for (let number = 1; number <= 20; number += 1) {
+      const target = { sequenceKey: 'tk:logseq:{all}:w', number, retentionDays: 30, streamMaxEntries: 1000 };
+      const batch = encodeBatch([entry(), entry()], [], target);
+      await Promise.all(clients.map((client) => client(batch.keys, batch.args)));
+      if (number === 10) calls.push(redis.script('FLUSH'));
+    }
+    await Promise.all(calls);
+    expect(await redis.xlen(stream)).toBe(40);
+  });
+});
+
+test('expiry: the stream 30 days after its day has ended, the number a day, the usage 400 days', async () => {
+  await append(1, [entry(), entry({ timeMs: today - 86_400_000 })]);
+  const endOfDay = Date.parse(`${day}T00:00:00Z`) / 1000 + 86_400;
+  const yesterday = new Date(today - 86_400_000).toISOString().slice(0, 10);
+  expect(await redis.expiretime(stream)).toBe(endOfDay + 30 * 86_400);
+  expect(await redis.expiretime(`log:{acme}:${yesterday}`)).toBe(endOfDay + 29 * 86_400);
+  expect(await redis.ttl('tk:logseq:{all}:w')).toBeGreaterThan(86_390);
+  expect(await redis.ttl('tk:logseq:{all}:w')).toBeLessThanOrEqual(86_400);
+  expect(await redis.ttl('tk:usage:{acme}:abcdefghijkl')).toBeGreaterThan(34_559_990);
+  for (const key of await redis.keys('*')) expect([key, await redis.ttl(key)]).not.toEqual([key, -1]);
+});
+
+test('a stream is trimmed to about its cap', async () => {
+  for (let number = 1; number <= 20; number += 1) {
+    await append(
+      number,
+      Array.from({ length: 200 }, () => entry()),
+      { max: 500 },
+    );
+  }
+  const length = await redis.xlen(stream);
+  expect(length).toBeGreaterThanOrEqual(500);
+  expect(length).toBeLessThan(700);
+});
+
+describe('a key of another type', () => {
+  test('in the place of a stream fails alone and is left as it is, without an expiry', async () => {
+    const bad = `log:{bad}:${day}`;
+    await redis.set(bad, 'no stream');
+    const batch = [entry({ tenant: 'bad' }), entry(), entry({ tenant: 'bad' }), entry({ tenant: 'other' })];
+    expect(await append(1, batch)).toEqual([1, 2, 2]);
+    expect(await redis.get(bad)).toBe('no stream');
+    expect(await redis.ttl(bad)).toBe(-1);
+    expect([await redis.xlen(stream), await redis.xlen(`log:{other}:${day}`)]).toEqual([1, 1]);
+  });
+
+  test('in the place of a usage hash hinders no entry', async () => {
+    await redis.set('tk:usage:{acme}:abcdefghijkl', 'no hash');
+    expect(await append(1, [entry()])).toEqual([1, 1, 0]);
+  });
+});
+
+test('the last use of a token never goes back, while its calls add up', async () => {
+  const usage = 'tk:usage:{acme}:abcdefghijkl';
+  await append(1, [entry({ ip: '10.0.0.2' })], { writer: 'a' });
+  await append(1, [entry({ timeMs: today - 5000, ip: '10.0.0.1' })], { writer: 'b' });
+  expect(await redis.hgetall(usage)).toEqual({ calls: '2', lastUsedAt: String(today), lastUsedIp: '10.0.0.2' });
+});
+
+test('a gap record says how many are missing and is not counted as an entry', async () => {
+  const target = { sequenceKey: 'tk:logseq:{all}:w', number: 1, retentionDays: 30, streamMaxEntries: 1000 };
+  const batch = encodeBatch([entry()], [{ tenant: 'acme', dropped: 17, timeMs: today }], target);
+  expect(await run(batch.keys, batch.args)).toEqual([1, 1, 0]);
+  const entries = await redis.xrange(stream, '-', '+');
+  expect(entries).toHaveLength(2);
+  const time = new Date(today).toISOString();
+  expect(fieldsOf(entries[1]?.[1])).toEqual({ time, tenant: 'acme', outcome: 'log-gap', dropped: '17' });
+});
+
+test('out of memory refuses the whole batch: nothing of it is there, and it is appended once when there is room', async () => {
+  await append(1, [entry()]);
+  await redis.config('SET', 'maxmemory', '1');
+  await expect(append(2, [entry(), entry({ tenant: 'other' })])).rejects.toThrow(/OOM/);
+  expect(await redis.xlen(stream)).toBe(1);
+  expect(await redis.exists(`log:{other}:${day}`)).toBe(0);
+  await redis.config('SET', 'maxmemory', '0');
+  expect(await append(2, [entry(), entry({ tenant: 'other' })])).toEqual([1, 2, 0]);
+});
