@@ -67,7 +67,7 @@ local function open_meter(kind, identity, limit, window_ms, interval_us, burst, 
     charged = 0,
     free = 0,
     capacity = 0,
-    clamped = false,
+    is_adjusted = false,
   }
   if kind == SLIDING_WINDOW then
     sliding_open(meter, counters, payload_at, size, now_ms)
@@ -155,18 +155,18 @@ local function open_meters(record)
     return
   end
   local counters = record.counters or ''
-  local meters, next_at, clamped = {}, 1, false
+  local meters, next_at, is_adjusted = {}, 1, false
   for at = 1, #limits, 25 do
     local kind, limit, window_ms, interval_us, burst = struct.unpack('<BI6I6I6I6', limits, at)
     local identity = window_ms * 8 + kind
     local payload_at, size = find_section(counters, identity, next_at)
     next_at = payload_at + size
     local meter = open_meter(kind, identity, limit, window_ms, interval_us, burst, counters, payload_at, size)
-    clamped = clamped or meter.clamped
+    is_adjusted = is_adjusted or meter.is_adjusted
     meters[#meters + 1] = meter
   end
-  -- Written even when everything is refused, or what lies ahead of the clock would be found there again.
-  if clamped then mark_written(record) end
+  -- Written even when everything is refused: from now on, and not from the next charge, the state is what it is now.
+  if is_adjusted then mark_written(record) end
   record.meters = meters
 end
 

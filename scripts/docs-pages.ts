@@ -8,6 +8,7 @@ import { configurationPage } from '../src/config/describe.js';
 import { problems } from '../src/core/problems.js';
 import { changesChannel, keyCatalogue } from '../src/redis/keys.js';
 import { parseHeader } from '../src/redis/scripts.js';
+import { metricCatalogue, type MetricDescription } from '../src/telemetry/metrics.js';
 
 export interface GeneratedPage {
   /** Below docs/. */
@@ -24,6 +25,7 @@ export const generatedPages: readonly GeneratedPage[] = [
   { file: 'problems.md', render: problemsPage },
   { file: 'redis-keys.md', render: redisKeysPage },
   { file: 'lua.md', render: luaPage },
+  { file: 'metrics.md', render: metricsPage },
 ];
 
 /** The page as its file must hold it. */
@@ -85,6 +87,45 @@ function luaPage(): string {
     'difference stops the start.',
     '',
     sections.join('\n\n'),
+  ].join('\n');
+}
+
+function metricsPage(): string {
+  const metrics: readonly MetricDescription[] = Object.values(metricCatalogue);
+  const valuesOf = (values: readonly string[]): string =>
+    values.length === 0 ? 'free' : values.map((value) => `\`${value}\``).join(', ');
+  const labelled = metrics.filter(({ labels }) => Object.values(labels).some((values) => values.length > 0));
+  return [
+    '# Metrics',
+    '',
+    '`/metrics` on the admin listener answers them in the text format of Prometheus. Labels come from closed sets; there',
+    'are none by tenant or token. A series of `tollkeeper_requests_total` appears with its first request.',
+    '',
+    table(
+      ['metric', 'type', 'labels', 'meaning'],
+      metrics.map(({ name, type, labels, help }) => [
+        `\`${name}\``,
+        type,
+        Object.keys(labels)
+          .map((label) => `\`${label}\``)
+          .join(', ') || '-',
+        help,
+      ]),
+    ),
+    '',
+    'The metrics of Node and of the process come with them (`process_*`, `nodejs_*`): CPU, resident memory, heap, open file',
+    'descriptors and their maximum, garbage collection, and the event-loop delay (`nodejs_eventloop_lag_p99_seconds`).',
+    'With several workers counters and histograms are summed.',
+    '',
+    '## Values of the labels',
+    '',
+    ...labelled.flatMap(({ name, labels }) =>
+      Object.entries(labels).map(([label, values]) => `- \`${name}\` \`${label}\`: ${valuesOf(values)}`),
+    ),
+    '',
+    '## Buckets',
+    '',
+    ...metrics.flatMap(({ name, buckets }) => (buckets === undefined ? [] : [`- \`${name}\`: ${buckets.join(', ')}`])),
   ].join('\n');
 }
 

@@ -1,8 +1,5 @@
 /** Runs the load generator (load-generator.ts) in a process of its own and answers what it saw. */
-import { spawnTied } from '../../test/support/process.js';
-import { childEnvironment } from '../../test/support/cli.js';
-import { pinned } from './cores.js';
-import { scriptArgs } from './node-child.js';
+import { runReporting } from './reporting-child.js';
 
 export interface LoadRequest {
   readonly method: 'GET' | 'POST';
@@ -53,26 +50,9 @@ export interface LoadReport {
   };
 }
 
+const script = new URL('load-generator.ts', import.meta.url);
+
 /** Drives one run. Rejects when the generator fails or does not end in time. */
 export function driveLoad(job: LoadJob, core: number): Promise<LoadReport> {
-  const script = new URL('load-generator.ts', import.meta.url);
-  const [file, args] = pinned(process.execPath, scriptArgs(script, JSON.stringify(job)), core);
-  const child = spawnTied(file, args, { env: childEnvironment({}), stdio: ['ignore', 'pipe', 'pipe'] });
-  return new Promise((resolve, reject) => {
-    let output = '';
-    let errors = '';
-    const timer = setTimeout(() => child.kill('SIGKILL'), job.warmupMs + job.windowMs + 60_000);
-    child.stdout?.on('data', (chunk: Buffer) => {
-      output += chunk.toString();
-    });
-    child.stderr?.on('data', (chunk: Buffer) => {
-      errors += chunk.toString();
-    });
-    child.once('error', reject);
-    child.once('close', (code) => {
-      clearTimeout(timer);
-      if (code === 0) resolve(JSON.parse(output) as LoadReport);
-      else reject(new Error(`the load generator ended (${code ?? child.signalCode}):\n${errors}`));
-    });
-  });
+  return runReporting(script, [JSON.stringify(job)], core, job.warmupMs + job.windowMs + 60_000);
 }

@@ -1,6 +1,6 @@
 /** CPU time and memory of processes, from /proc (Linux only: proc(5)). */
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 
 const usPerTick = 1e6 / Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }));
 
@@ -23,4 +23,15 @@ export function machineCpuUs(): number {
   const [line = ''] = readFileSync('/proc/stat', 'utf8').split('\n');
   const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] = line.split(/\s+/).slice(1).map(Number);
   return (user + nice + system + irq + softirq) * usPerTick;
+}
+
+/** Highest resident memory of a process since its start, or since {@link forgetPeak}, bytes. */
+export function peakBytes(pid: number): number {
+  const [, kib] = /^VmHWM:\s*(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
+  return Number(kib ?? 0) * 1024;
+}
+
+/** Makes the present resident memory the peak. */
+export function forgetPeak(pid: number): void {
+  writeFileSync(`/proc/${pid}/clear_refs`, '5');
 }

@@ -6,7 +6,12 @@ import type { Machine } from './machine.js';
 import type { Row } from './summary.js';
 
 /** One line each. */
-export function conditionLines(machine: Machine, cores: CorePlan, options: BenchOptions, rows: readonly Row[]): string[] {
+export function conditionLines(
+  machine: Machine,
+  cores: CorePlan,
+  options: BenchOptions,
+  rows: readonly Row[],
+): string[] {
   const others = rows.flatMap((row) => (row.figures === undefined ? [] : [row.figures.coresOthers.max]));
   const { repetitions, warmupS, durationS, connections } = options;
   return [

@@ -37,7 +37,12 @@ const ratios: readonly { of: string; to: string; target?: number }[] = [
 /** One row a scenario, in the order of their first runs. */
 export function summarize(runs: readonly Run[]): Row[] {
   const names = [...new Set(runs.map((run) => run.scenario))];
-  return names.map((name) => summarizeScenario(name, runs.filter((run) => run.scenario === name)));
+  return names.map((name) =>
+    summarizeScenario(
+      name,
+      runs.filter((run) => run.scenario === name),
+    ),
+  );
 }
 
 /** CPU microseconds per request of one scenario by those of another, where both have runs that count. */
@@ -57,9 +62,7 @@ function summarizeScenario(scenario: string, runs: readonly Run[]): Row {
   const row = {
     scenario,
     runs: runs.length,
-    failed: runs
-      .filter((run) => run.faults.length > 0)
-      .map((run) => `run ${run.repetition}: ${run.faults.join('; ')}`),
+    failed: runs.filter((run) => run.faults.length > 0).map((run) => `run ${run.repetition}: ${run.faults.join('; ')}`),
     errors: runs.reduce((sum, run) => sum + run.errors, 0),
     requests: figures.reduce((sum, each) => sum + each.requests, 0),
     non2xx: good.reduce((sum, run) => sum + run.non2xx, 0),

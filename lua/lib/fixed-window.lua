@@ -7,7 +7,7 @@ local function period_open(meter, blob, payload_at, size, number, ends_ms)
     local counted, count = struct.unpack('<I6I6', blob, payload_at)
     if counted >= number then used = count end
     -- A period ahead of the clock: it jumped back. The count goes on in the present period and ends with it.
-    if counted > number then meter.clamped = true end
+    if counted > number then meter.is_adjusted = true end
   end
   meter.number, meter.ends_ms = number, ends_ms
   meter.capacity = meter.limit

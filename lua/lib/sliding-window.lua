@@ -30,7 +30,7 @@ local function sliding_open(meter, blob, payload_at, size, now_ms)
       from, newest_at = 1, #blob - 11
       oldest_ms = struct.unpack('<I6', blob, 1)
       newest_ms, newest_count = now_ms, ahead
-      meter.clamped = true
+      meter.is_adjusted = true
     end
     local expired_until = now_ms - meter.window_ms
     while oldest_ms <= expired_until do

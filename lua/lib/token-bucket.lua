@@ -15,11 +15,12 @@ local function bucket_open(meter, blob, payload_at, size, now_us)
       backlog_us = tat_us - now_us
       if counted_interval_us ~= interval_us then
         backlog_us = math.ceil(backlog_us / counted_interval_us * interval_us)
+        meter.is_adjusted = true
       end
       -- Emptier than empty: the clock jumped back or the burst was lowered. An empty bucket is the worst there is.
       if backlog_us > depth_us then
         backlog_us = depth_us
-        meter.clamped = true
+        meter.is_adjusted = true
       end
     end
   end

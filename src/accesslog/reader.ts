@@ -75,15 +75,13 @@ async function* merged(redis: Redis, range: LogRange, forward: boolean): AsyncGe
     if (done !== true) heads.push({ entry: value, source: sources[place] as AsyncGenerator<LoggedEntry> });
   }
   while (heads.length > 0) {
-    let first = 0;
-    for (let place = 1; place < heads.length; place += 1) {
-      const order = compareIds((heads[place] as { entry: LoggedEntry }).entry.id, heads[first]?.entry.id ?? '');
-      if (forward ? order < 0 : order > 0) first = place;
-    }
-    const head = heads[first] as { entry: LoggedEntry; source: AsyncGenerator<LoggedEntry> };
+    const head = heads.reduce((first, other) => {
+      const order = compareEntries(other.entry, first.entry);
+      return (forward ? order < 0 : order > 0) ? other : first;
+    });
     yield head.entry;
     const { value, done } = await head.source.next();
-    if (done === true) heads.splice(first, 1);
+    if (done === true) heads.splice(heads.indexOf(head), 1);
     else head.entry = value;
   }
 }
@@ -229,9 +227,7 @@ function matches(entry: LoggedEntry, filter: LogFilter): boolean {
   return filter.pathPrefix === undefined || entry.path.startsWith(filter.pathPrefix);
 }
 
-/** Order of two stream ids. */
-function compareIds(a: string, b: string): number {
-  const [aMs = '0', aCount = '0'] = a.split('-');
-  const [bMs = '0', bCount = '0'] = b.split('-');
-  return Number(aMs) - Number(bMs) || Number(aCount) - Number(bCount);
+/** Order of two entries of different streams: by the ms of their writing, then by their time. */
+function compareEntries(a: LoggedEntry, b: LoggedEntry): number {
+  return Number.parseInt(a.id, 10) - Number.parseInt(b.id, 10) || (a.time < b.time ? -1 : a.time > b.time ? 1 : 0);
 }

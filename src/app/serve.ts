@@ -19,7 +19,7 @@ import { Pipeline } from '../dataplane/pipeline.js';
 import { createHeaderClassifier } from '../http/drop-list.js';
 import { AddressList, TrustedProxies } from '../http/forwarded.js';
 import { loadPolicy } from '../policy/load.js';
-import { type ConnectionPurpose, connect, displayAddress, type RedisTarget } from '../redis/connect.js';
+import { type ConnectionPurpose, connect, displayAddress, type RedisTarget, settled } from '../redis/connect.js';
 import { changesChannel, keys } from '../redis/keys.js';
 import { createLogger, type Logger } from '../telemetry/logger.js';
 import { Metrics } from '../telemetry/metrics.js';
@@ -37,6 +37,9 @@ export interface RunningApp {
   /** Drains and stops; answers when nothing is left running. */
   close(): Promise<void>;
 }
+
+/** How long the start waits for Redis before it goes on without, not ready, ms. */
+const connectedWithinMs = 2000;
 
 /** How long one step of the shutdown may take once the drain is over, ms. */
 const closeStepMs = 2000;
@@ -200,9 +203,13 @@ async function start(
 
   // Listeners last: whoever connects meets a whole process.
   const adminAddress = await admin.listen();
+  await Promise.all([control, admissionRedis].map((redis) => settled(redis, connectedWithinMs)));
   await readiness.start();
   const dataAddress = await listener.listen();
-  logger.info({ plane: 'data', address: dataAddress, upstream: origin, redis: displayAddress(target.url) }, 'listening');
+  logger.info(
+    { plane: 'data', address: dataAddress, upstream: origin, redis: displayAddress(target.url) },
+    'listening',
+  );
 
   return {
     dataAddress,

@@ -26,11 +26,6 @@ const commands: readonly RegisterCommand[] = [
 
 /** Runs one command line and answers its exit code. Never throws for what a person can mend. */
 export async function runCli(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<0 | 1 | 2> {
-  // The reader of a pipe has seen enough (`tollkeeper logs | head`): that is no failure.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(0);
-    throw error;
-  });
   const context: CliContext = {
     env,
     out: (line) => process.stdout.write(`${line}\n`),

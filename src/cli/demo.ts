@@ -1,5 +1,6 @@
 /** `tollkeeper demo`: a whole Tollkeeper to try, until Ctrl-C. */
 import { resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { OperatorError } from '../core/failure.js';
 import type { RunningDemo } from '../demo/run.js';
@@ -42,7 +43,7 @@ async function runDemo(flags: DemoFlags, context: CliContext): Promise<void> {
     const { close: _, ...facts } = demo;
     context.out(JSON.stringify(facts));
   } else {
-    for (const line of introduction(demo)) context.out(line);
+    for (const line of introduction(demo, commandName(context.env))) context.out(line);
   }
   await ended;
   if (flags.json !== true) context.out('\nStopping.');
@@ -63,7 +64,17 @@ function portNumber(text: string): number {
   return port;
 }
 
-function introduction(demo: RunningDemo): readonly string[] {
+/** How the reader runs this command line: `npx` only where it finds this package and asks no registry. */
+function commandName(env: NodeJS.ProcessEnv): string {
+  if (env.npm_package_name === 'tollkeeper') return 'npx tollkeeper';
+  return `node ${shellWord(fileURLToPath(new URL('../main.js', import.meta.url)))}`;
+}
+
+function shellWord(text: string): string {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+function introduction(demo: RunningDemo, tollkeeper: string): readonly string[] {
   const { dataUrl, adminUrl, tokens } = demo;
   const bearer = (token: string): string => `-H 'Authorization: Bearer ${token}'`;
   return [
@@ -81,7 +92,7 @@ function introduction(demo: RunningDemo): readonly string[] {
     `curl -i ${bearer(tokens.reader)} ${dataUrl}/api/v1/products`,
     '',
     '# 200: the same with a signed request (HMAC); the secret itself never travels',
-    `eval "$(TK_SECRET='${tokens.signing}' npx tollkeeper sign --curl ${dataUrl}/api/v1/products)"`,
+    `eval "$(TK_SECRET='${tokens.signing}' ${tollkeeper} sign --curl ${dataUrl}/api/v1/products)"`,
     '',
     '# 401: no token',
     `curl -i ${dataUrl}/api/v1/products`,
@@ -97,8 +108,8 @@ function introduction(demo: RunningDemo): readonly string[] {
     '',
     'Then look around:',
     '',
-    `npx tollkeeper token list --tenant acme --config ${demo.configPath}`,
-    `redis-cli -s ${demo.redisSocket} XREVRANGE "log:{acme}:$(date -u +%F)" + - COUNT 3   # the access log`,
+    `${tollkeeper} token list --tenant acme --config ${shellWord(demo.configPath)}`,
+    `redis-cli -s ${shellWord(demo.redisSocket)} XREVRANGE "log:{acme}:$(date -u +%F)" + - COUNT 3   # the access log`,
     `curl -s ${adminUrl}/metrics | grep '^tollkeeper_requests_total'`,
     '',
     'Ctrl-C ends it all.',

@@ -56,9 +56,9 @@ export function limitFlag(text: string): LimitFlag {
   return algorithm === undefined ? { limit, window } : { limit, window, algorithm };
 }
 
-/** Reads `100000/month`, or `none`. */
-export function quotaFlag(text: string): LimitFlag | null {
-  if (text === 'none') return null;
+/** Reads `100000/month`, or `none` (commander would take null for a flag without a value). */
+export function quotaFlag(text: string): LimitFlag | 'none' {
+  if (text === 'none') return text;
   const quota = limitFlag(text);
   if (quota.period !== undefined) return quota;
   throw new InvalidArgumentError('It must read like 100000/month or 5000/day, or none.');

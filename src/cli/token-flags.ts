@@ -18,7 +18,7 @@ interface SettingFlags extends RateLimitFlags {
   readonly description?: string;
   readonly scopes?: readonly string[];
   readonly addLimit?: readonly LimitFlag[];
-  readonly quota?: LimitFlag | null;
+  readonly quota?: LimitFlag | 'none';
   readonly expiresAt?: string;
   readonly subject?: string;
   readonly allowIp?: readonly string[];
@@ -70,7 +70,7 @@ export function draftInput(flags: SettingFlags) {
       scopes: flags.scopes,
       rateLimit: rateLimitOf(flags),
       limits: flags.addLimit,
-      quota: flags.quota,
+      quota: flags.quota === 'none' ? null : flags.quota,
       expiresAt: flags.expiresAt === 'never' ? null : flags.expiresAt,
       subject: flags.subject === '' ? null : flags.subject,
       allowedIps: flags.allowIp,

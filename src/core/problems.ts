@@ -224,7 +224,11 @@ export interface Denial {
 }
 
 /** Makes a {@link Denial}; call it once for a fixed text and keep the value. */
-export function deny(slug: ProblemSlug, detail: string, extra: Partial<Omit<Denial, 'problem' | 'detail'>> = {}): Denial {
+export function deny(
+  slug: ProblemSlug,
+  detail: string,
+  extra: Partial<Omit<Denial, 'problem' | 'detail'>> = {},
+): Denial {
   return {
     problem: problems[slug],
     detail,

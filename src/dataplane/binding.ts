@@ -9,7 +9,14 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { App, HttpRequest, HttpResponse, SSLApp, us_listen_socket_close, us_socket_local_port } from 'uWebSockets.js';
+import type {
+  App,
+  HttpRequest,
+  HttpResponse,
+  SSLApp,
+  us_listen_socket_close,
+  us_socket_local_port,
+} from 'uWebSockets.js';
 import { OperatorError } from '../core/failure.js';
 
 export type { HttpRequest, HttpResponse };

@@ -25,7 +25,12 @@ export interface ListenerOptions {
   readonly bodyIdleMs: number;
 }
 
-type ListenWithOptions = (host: string, port: number, options: number, done: (socket: ListenSocket | false) => void) => unknown;
+type ListenWithOptions = (
+  host: string,
+  port: number,
+  options: number,
+  done: (socket: ListenSocket | false) => void,
+) => unknown;
 type ListenSocket = Parameters<HttpBinding['us_listen_socket_close']>[0];
 
 const sweepIntervalMs = 1000;

@@ -8,7 +8,6 @@
  * is made again, so a revocation, a rotation or a new limit holds from the moment it was written, and a refused
  * request is charged nothing. `settled` is the only place where a request goes back a stage.
  */
-import { hash } from 'node:crypto';
 import { type Verdict, verdictCodes } from '../admission/admit.js';
 import type { Admission } from '../admission/batcher.js';
 import { writeRateHeaders } from '../admission/rate-headers.js';
@@ -24,6 +23,7 @@ import {
   isDenial,
 } from '../credential/extract.js';
 import { claimOf, claimUntilMs } from '../credential/hmac.js';
+import { BodyCollector } from '../credential/signed-body.js';
 import { type HmacSecrets, outsideWindow, type Verification, verifyBearer, verifyHmac } from '../credential/verify.js';
 import type { AddressList, TrustedProxies } from '../http/forwarded.js';
 import { newRequestId } from '../http/request-id.js';
@@ -118,6 +118,10 @@ export class Pipeline implements ExchangeOwner {
     exchange.route = this.policy.match(head.method, path);
     if (exchange.route?.public === true) return this.#forward(exchange);
 
+    // From the head alone, before the signature is looked at: such a body is never read.
+    if (head.hasHmac && head.contentLength > this.#settings.hmacBodyBytesMax) {
+      return this.#refuseSoon(exchange, signedBodyTooLarge);
+    }
     const credential = extractCredential(head, this.#settings);
     if (isDenial(credential)) return this.#noCredential(exchange, credential);
     exchange.credential = credential;
@@ -154,14 +158,13 @@ export class Pipeline implements ExchangeOwner {
 
   /** A signature covers the body: it is read whole, within its bound, before anything is decided. */
   #readSignedBody(exchange: Exchange): void {
-    const { body, head } = exchange;
+    const { body } = exchange;
     if (body === undefined) return this.#decide(exchange);
-    const max = this.#settings.hmacBodyBytesMax;
-    if (head.contentLength > max) return this.#refuseSoon(exchange, signedBodyTooLarge);
+    const collector = new BodyCollector(this.#settings.hmacBodyBytesMax);
     body.collect(
-      max,
+      collector,
       () => {
-        exchange.bodySha256Hex = hash('sha256', body.whole(), 'hex');
+        exchange.bodySha256Hex = collector.digestHex();
         this.#decide(exchange);
       },
       () => this.#refuseSoon(exchange, signedBodyTooLarge),
@@ -216,7 +219,14 @@ export class Pipeline implements ExchangeOwner {
     exchange.tenantKey = token.tenantKey;
     if (tenant === undefined) return admission.submit(exchange);
     exchange.tenantVersion = tenant.version;
-    exchange.pending = authorize(token, tenant, exchange, this.policy, this.#settings.tenantHost, this.#parts.addresses);
+    exchange.pending = authorize(
+      token,
+      tenant,
+      exchange,
+      this.policy,
+      this.#settings.tenantHost,
+      this.#parts.addresses,
+    );
     if (exchange.pending === undefined) {
       exchange.cost = exchange.route?.cost ?? 1;
       if (credential.kind === 'hmac') {
@@ -336,7 +346,9 @@ export class Pipeline implements ExchangeOwner {
     if (token === undefined || exchange.limitIndex < 0) return;
     const own = token.limitHeaders.length;
     const limit =
-      exchange.limitIndex < own ? token.limitHeaders[exchange.limitIndex] : tenant?.limitHeaders[exchange.limitIndex - own];
+      exchange.limitIndex < own
+        ? token.limitHeaders[exchange.limitIndex]
+        : tenant?.limitHeaders[exchange.limitIndex - own];
     if (limit !== undefined) writeRateHeaders(res, limit, exchange);
   }
 

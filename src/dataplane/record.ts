@@ -19,7 +19,7 @@ export function recordExchange(exchange: Exchange, log: AccessLog, metrics: Metr
     tenant: exchange.token?.record.tenant ?? '',
     tokenId: exchange.token?.id ?? '',
     method: head.method,
-    path: logQuery ? exchange.targetAsSent : (exchange.path || pathOf(exchange.targetAsSent)),
+    path: logQuery ? exchange.targetAsSent : exchange.path || pathOf(exchange.targetAsSent),
     route: exchange.route?.pattern ?? '',
     status,
     outcome,

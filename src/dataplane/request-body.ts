@@ -6,6 +6,7 @@
  * `pause` works inside the data callback only; a paused response does not notice that its client left.
  */
 import { Readable } from 'node:stream';
+import type { BodyCollector } from '../credential/signed-body.js';
 import type { HttpResponse } from './binding.js';
 
 /** Bytes a stream to the upstream holds before the client is paused. */
@@ -17,106 +18,106 @@ export class RequestBody {
   readonly declared: number;
   received = 0;
   complete = false;
-  /** Last moment anything moved, ms since process start; the idle sweep reads it. */
+  /** Last moment anything moved, monotonic ms; the idle sweep reads it. */
   movedAtMs: number;
-  paused = false;
+  #paused = false;
+  #take: (bytes: ArrayBuffer) => void;
   #held: Buffer[] = [];
+  #collector: BodyCollector | undefined;
   #stream: UploadStream | undefined;
-  #discarding = false;
   #onComplete: (() => void) | undefined;
-  #onTooLarge: (() => void) | undefined;
-  #collectMax = 0;
 
   constructor(res: HttpResponse, declared: number, nowMs: number) {
     this.#res = res;
     this.declared = declared;
     this.movedAtMs = nowMs;
+    this.#take = (bytes) => this.#hold(bytes);
   }
 
   /** The binding's data callback. */
   chunk(bytes: ArrayBuffer, isLast: boolean, nowMs: number): void {
     this.received += bytes.byteLength;
     this.movedAtMs = nowMs;
-    if (isLast) this.complete = true;
-    if (!this.#discarding) {
-      // Copied: the binding reuses the memory when this returns.
-      const copy = bytes.byteLength === 0 ? undefined : Buffer.from(new Uint8Array(bytes));
-      if (this.#stream !== undefined) {
-        if (copy !== undefined && !this.#stream.push(copy) && !isLast) this.#pause();
-        if (isLast) this.#stream.push(null);
-      } else {
-        if (copy !== undefined) this.#held.push(copy);
-        if (this.#collectMax > 0) {
-          if (this.received > this.#collectMax) {
-            this.#collectMax = 0;
-            this.#onTooLarge?.();
-            return;
-          }
-        } else if (!isLast) {
-          this.#pause();
-        }
-      }
-    }
-    if (isLast) this.#onComplete?.();
+    this.complete = isLast;
+    if (bytes.byteLength > 0) this.#take(bytes);
+    if (!isLast) return;
+    this.#stream?.push(null);
+    this.#onComplete?.();
   }
 
-  /** Reads the whole body, at most `max` bytes, and tells when it is there or has grown too large. */
-  collect(max: number, onComplete: () => void, onTooLarge: () => void): void {
-    if (this.complete) {
-      onComplete();
-      return;
-    }
-    this.#collectMax = max;
+  /**
+   * Reads the whole body into `collector` from its first byte on, and tells when it is there or has grown too large
+   * (a chunked one; a declared length is checked before).
+   */
+  collect(collector: BodyCollector, onComplete: () => void, onTooLarge: () => void): void {
+    this.#collector = collector;
     this.#onComplete = onComplete;
-    this.#onTooLarge = onTooLarge;
-    this.resume();
-  }
-
-  /** The collected bytes; only after `collect` completed. */
-  whole(): Buffer {
-    return this.#held.length === 1 ? (this.#held[0] as Buffer) : Buffer.concat(this.#held);
+    this.#take = (bytes) => {
+      if (collector.push(bytes)) return;
+      this.#drop();
+      onTooLarge();
+    };
   }
 
   /** What the upstream is to send: the whole body when it has arrived, else a stream that follows the client. */
   toUpstream(): Buffer | Readable {
-    if (this.complete) return this.whole();
+    if (this.#collector !== undefined) return this.#collector.body();
+    if (this.complete) return this.#held.length === 1 ? (this.#held[0] as Buffer) : Buffer.concat(this.#held);
     const stream = new UploadStream(this);
     for (const held of this.#held) stream.push(held);
     this.#held = [];
     this.#stream = stream;
+    this.#take = (bytes) => {
+      if (!stream.push(copied(bytes)) && !this.complete) this.#pause();
+    };
     this.resume();
     return stream;
   }
 
   /** Lets the rest arrive and forgets it: the answer is already decided. `onComplete` is called at the last byte. */
   discard(onComplete: () => void): void {
-    this.#discarding = true;
-    this.#held = [];
+    this.#drop();
     this.#onComplete = onComplete;
-    this.#stream?.destroy();
     this.resume();
   }
 
   /** Drops what is held; the request is over and the response object must not be touched any more. */
   release(): void {
-    this.paused = false;
-    this.#discarding = true;
-    this.#held = [];
-    this.#onComplete = undefined;
-    this.#stream?.destroy();
+    this.#paused = false;
+    this.#drop();
   }
 
   resume(): void {
-    if (!this.paused) return;
-    this.paused = false;
+    if (!this.#paused) return;
+    this.#paused = false;
     this.#res.resume();
   }
 
+  /** One read's worth waits for the decision; the client waits with the rest. */
+  #hold(bytes: ArrayBuffer): void {
+    this.#held.push(copied(bytes));
+    if (!this.complete) this.#pause();
+  }
+
+  #drop(): void {
+    this.#take = () => {};
+    this.#onComplete = undefined;
+    this.#held = [];
+    this.#collector = undefined;
+    this.#stream?.destroy();
+    this.#stream = undefined;
+  }
+
   #pause(): void {
-    if (this.paused) return;
-    this.paused = true;
+    if (this.#paused) return;
+    this.#paused = true;
     this.#res.pause();
   }
+}
+
+/** The binding reuses the memory of a chunk when its callback returns. */
+function copied(bytes: ArrayBuffer): Buffer {
+  return Buffer.from(new Uint8Array(bytes));
 }
 
 /** Pulls the client along as the upstream takes bytes. */

@@ -7,7 +7,7 @@
  * Hot path: a known name (the usual ones of browsers and clients are all listed) costs one Map look-up; another is read
  * once, character by character, and compared with a few prefixes.
  */
-import { isFieldName } from './field.js';
+import { hasFoldableName, isFieldName } from './field.js';
 
 /** Small integers, so that a switch over them is a jump table. */
 export const headerClass = {
@@ -36,7 +36,7 @@ export const headerClass = {
   /** Not an RFC 9110 token: the request is refused. */
   invalidName: 19,
 } as const;
-export type HeaderClass = (typeof headerClass)[keyof typeof headerClass];
+type HeaderClass = (typeof headerClass)[keyof typeof headerClass];
 
 /** Class of a request field name in lower case. */
 export type HeaderClassifier = (lowerName: string) => HeaderClass;
@@ -60,7 +60,20 @@ const understood: Readonly<Record<string, HeaderClass>> = {
  * Ends at this hop (RFC 9110 section 7.6.1, RFC 7540 section 3.2.1). Expect too: the binding has answered it already.
  * `Proxy` would become HTTP_PROXY in a CGI environment (httpoxy, CVE-2016-5385).
  */
-const hopByHop = ['keep-alive', 'te', 'trailer', 'upgrade', 'http2-settings', 'expect', 'proxy'];
+const hopByHop = [
+  'keep-alive',
+  'te',
+  'trailer',
+  'upgrade',
+  'http2-settings',
+  'expect',
+  'proxy',
+  // What an upgrade would need; without it a backend cannot take the request for one.
+  'sec-websocket-key',
+  'sec-websocket-version',
+  'sec-websocket-protocol',
+  'sec-websocket-extensions',
+];
 const hopByHopPrefixes = ['proxy-'];
 
 /** Claims about the client's address, scheme or host, as proxies, clouds and application servers name them. */
@@ -207,15 +220,10 @@ export function createHeaderClassifier(options: HeaderClassifierOptions): Header
  * always dropped; a rarer mark (lighttpd folds them all) only where the folded name means something.
  */
 function classOfFoldable(name: string, classOf: HeaderClassifier): HeaderClass {
-  let folded = '';
-  let common = false;
-  for (const character of name) {
-    folded += /[a-z0-9]/.test(character) ? character : '-';
-    common ||= character === '_' || character === '.';
-  }
+  const folded = name.replace(/[^a-z0-9]/g, '-');
   const meant = classOf(folded);
   if (meant === headerClass.contentLength || meant === headerClass.transferEncoding) return headerClass.framingAlias;
-  return common || (meant !== headerClass.forward && meant !== headerClass.userAgent)
+  return hasFoldableName(name) || (meant !== headerClass.forward && meant !== headerClass.userAgent)
     ? headerClass.drop
     : headerClass.forward;
 }

@@ -83,7 +83,7 @@ const routeSchema = z
 
 export const policyKeys = ['default', 'scopes', 'routes', 'openapi'];
 
-export const policyDocumentSchema = z.strictObject(
+const policyDocumentSchema = z.strictObject(
   {
     default: z.enum(['deny', 'allow-authenticated'], allowed('must be deny or allow-authenticated')).default('deny'),
     scopes: scopeList.refine(isWithoutRepeats, { error: 'declares a scope more than once' }).optional(),

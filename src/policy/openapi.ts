@@ -13,7 +13,7 @@ import { costMax, type Fault, found, isScope, routePathFault, scopeRule } from '
 import { routeMethods, type RouteRule } from './routes.js';
 import type { ValuePath } from './yaml-file.js';
 
-export interface OpenApiRoute {
+interface OpenApiRoute {
   readonly rule: RouteRule;
   /** Where its operation stands in the document. */
   readonly path: ValuePath;

@@ -77,6 +77,20 @@ export async function connectOrFail(target: RedisTarget): Promise<Redis> {
   );
 }
 
+/** Answers when the connection is ready, or after `timeoutMs`: whoever waits goes on either way. */
+export async function settled(redis: Redis, timeoutMs: number): Promise<void> {
+  if (redis.status === 'ready') return;
+  await new Promise<void>((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      redis.off('ready', done);
+      resolve();
+    };
+    const timer = setTimeout(done, timeoutMs);
+    redis.once('ready', done);
+  });
+}
+
 /** The address without user and password, for messages and logs. */
 export function displayAddress(url: string): string {
   const parsed = new URL(url);

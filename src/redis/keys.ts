@@ -92,7 +92,7 @@ export const keyCatalogue: readonly KeyDescription[] = [
     key: 'tk:replay:{shard}:<id>:<claim>',
     type: 'string',
     holds: 'a signature that was used',
-    bound: 'expires when its timestamp leaves the window, at most 600 s',
+    bound: 'expires when its timestamp leaves the window, at most 601 s',
   },
   {
     key: 'log:{<tenant>}:<yyyy-mm-dd>',

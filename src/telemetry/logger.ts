@@ -27,7 +27,7 @@ const patterns: readonly (readonly [RegExp, string])[] = [
 ];
 
 /** `text` without tokens, Bearer values and passwords in addresses. Never makes valid JSON invalid. */
-export function withoutSecrets(text: string): string {
+function withoutSecrets(text: string): string {
   let clean = text;
   for (const [pattern, replacement] of patterns) clean = clean.replace(pattern, replacement);
   return clean;

@@ -31,7 +31,7 @@ export interface MetricDescription {
 }
 
 /** Values of the label `outcome`: `ok`, `client-closed`, every problem, `other`. */
-export const outcomes: readonly string[] = ['ok', 'client-closed', ...Object.keys(problems), 'other'];
+const outcomes: readonly string[] = ['ok', 'client-closed', ...Object.keys(problems), 'other'];
 const methods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'other'] as const;
 /** Index is the first digit of the status; `none` when there was no answer. */
 const statusClasses = ['none', '1xx', '2xx', '3xx', '4xx', '5xx'] as const;

@@ -76,7 +76,7 @@ export class TokenRepository {
    * @throws NotFoundError without the tenant; ConflictError when it has no place left or is being deleted;
    *   OperatorError for mode hmac without a master key; NotConfirmedError as {@link Store}.
    */
-  create(tenant: string, draft: TokenDraft): Promise<IssuedSecret> {
+  async create(tenant: string, draft: TokenDraft): Promise<IssuedSecret> {
     const id = drawTokenId(tenant);
     const secret = drawPlaintext(this.#prefix, id);
     const record = this.#newRecord(tenant, id, draft, this.#secretFields(draft.mode, secret, id));
@@ -91,7 +91,7 @@ export class TokenRepository {
    * Imports a token that another system issued, by its SHA-256.
    * @throws ConflictError when that hash was imported already; else as {@link create}.
    */
-  import(tenant: string, { sha256, ...draft }: ImportDraft): Promise<TokenRecord> {
+  async import(tenant: string, { sha256, ...draft }: ImportDraft): Promise<TokenRecord> {
     const id = drawTokenId(tenant);
     const secret = { secretSha256: sha256, sealedSecret: null };
     const record = { ...this.#newRecord(tenant, id, draft, secret), foreign: true };

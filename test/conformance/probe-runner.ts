@@ -25,7 +25,7 @@ export interface ProbeRun {
   readonly unattributed: readonly UpstreamRecord[];
   /** Bytes the upstream got that are no request. */
   readonly strayBytes: number;
-  /** Lines of level error and above that the sidecar logged. */
+  /** Lines of level error and above that the sidecar logged once it listened. */
   readonly errors: readonly LogLine[];
   /** Exit code after SIGTERM. */
   readonly exitCode: number;
@@ -79,6 +79,7 @@ export async function runProbes(): Promise<ProbeRun> {
     const credentials = await createCredentials(env);
     const sidecar = await startSidecar({ env, configYaml: policyYaml });
     const values = { ...credentials, host: `127.0.0.1:${sidecar.dataPort}`, nowS: Math.floor(Date.now() / 1000) };
+    const linesBefore = sidecar.logs().length;
     const attempts = await sendAll(sidecar.dataPort, values, upstream, () => sidecar.alive());
     // A clean end writes the log entries that are still in memory.
     const exitCode = await sidecar.stop();
@@ -86,7 +87,10 @@ export async function runProbes(): Promise<ProbeRun> {
     return {
       ...attribute(attempts, values, upstream.records, logged),
       strayBytes: upstream.strayBytes,
-      errors: sidecar.logs().filter((line) => line.level === 'error' || line.level === 'fatal'),
+      errors: sidecar
+        .logs()
+        .slice(linesBefore)
+        .filter((line) => line.level === 'error' || line.level === 'fatal'),
       exitCode,
     };
   } finally {
@@ -162,7 +166,7 @@ async function send(probe: Probe, port: number, values: ProbeValues, alive: () =
 /** 127.77.x.y: one a probe, and none that a probe claims. */
 function addressOf(probe: Probe): string {
   const index = probes.indexOf(probe);
-  return `127.77.${index >> 8}.${(index & 255) + 1}`;
+  return `127.77.${1 + (index >> 7)}.${1 + (index & 127)}`;
 }
 
 async function readLogs(redis: Redis): Promise<Record<string, string>[]> {

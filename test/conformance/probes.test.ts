@@ -21,6 +21,12 @@ describe.skipIf(process.platform !== 'linux')('probes', () => {
     });
   }
 
+  test('what the probes are judged by is there: upstream requests and log entries are found by their probe', () => {
+    const { upstream, logged } = run.observations.get('c-get') as Observation;
+    expect(upstream).toHaveLength(1);
+    expect(logged).toEqual([expect.objectContaining({ path: '/api/v1/products', status: '200', tenant: 'acme' })]);
+  });
+
   test('every request at the upstream is whole and came from a probe', () => {
     expect(run.unattributed).toEqual([]);
     expect(run.strayBytes).toBe(0);

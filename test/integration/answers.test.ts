@@ -149,7 +149,15 @@ describe('a refusal', () => {
   });
 
   test('for a used-up quota is 429 quota-exceeded; a route may cost more than one', async () => {
-    const token = await installation.token('acme', '--name', 'metered', '--scopes', 'orders:write', '--quota', '12/day');
+    const token = await installation.token(
+      'acme',
+      '--name',
+      'metered',
+      '--scopes',
+      'orders:write',
+      '--quota',
+      '12/day',
+    );
     const retry = (): ReturnType<typeof call> =>
       call(`${sidecar.dataUrl}/api/v1/orders/7/retry`, { method: 'POST', token: token.secret });
     expect([(await retry()).status, (await retry()).status]).toEqual([200, 200]);
@@ -238,7 +246,9 @@ describe('a malformed token', () => {
     // A marker of our own after it: when it is seen, everything before it has been seen too.
     await client.echo('after-the-request');
     await expect.poll(() => commands.some((line) => line.includes('after-the-request'))).toBe(true);
-    const admissions = commands.filter((line) => /^evalsha|^eval|tk:token|tk:foreign/i.test(line) && !/logseq/.test(line));
+    const admissions = commands.filter(
+      (line) => /^evalsha|^eval|tk:token|tk:foreign/i.test(line) && !/logseq/.test(line),
+    );
     expect(admissions).toEqual([]);
     monitor.disconnect();
     client.disconnect();

@@ -10,6 +10,7 @@ import { parseTokenChanges } from '../../src/token/draft.js';
 import { hashPlaintext, parseToken } from '../../src/token/format.js';
 import { type RedisServer, startRedis } from '../support/redis.js';
 import { importDraft, openRepositories, type Repositories, tokenDraft } from '../support/repositories.js';
+import { until } from '../support/until.js';
 
 const nowMs = Date.UTC(2026, 10, 22);
 const sealSecret = (plaintext: string, id: string): string =>
@@ -377,9 +378,7 @@ describe('with a replica', () => {
     primary = await startRedis({ tcp: true, args: ['--repl-diskless-sync-delay', '0'] });
     replica = await startRedis({ tcp: true, args: ['--replicaof', '127.0.0.1', String(primary.port)] });
     onPrimary = await openRepositories(primary.url, { confirmTimeoutMs: 300 });
-    await expect
-      .poll(async () => parseServerState(await onPrimary.redis.info('replication')).replicasOnline, { timeout: 20_000 })
-      .toBe(1);
+    await until(async () => parseServerState(await onPrimary.redis.info('replication')).replicasOnline === 1);
     await onPrimary.tenants.create(parseTenantDraft({ slug: 'acme', name: 'Acme' }));
   });
   afterAll(async () => {

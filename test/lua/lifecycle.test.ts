@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { changesChannel, keys, shardOf } from '../../src/redis/keys.js';
@@ -50,6 +50,8 @@ function lifecycle(connection: Redis) {
     settle: (sha: string, id: string, action: 'keep' | 'release') => settle([keys.foreign(sha)], [id, action]),
   };
 }
+
+type Lifecycle = ReturnType<typeof lifecycle>;
 
 describe('tenant-create', () => {
   it('does nothing in a Redis that is not initialised, for instance one that came back empty', async () => {
@@ -124,7 +126,7 @@ describe('token-create', () => {
     const connections = Array.from({ length: 10 }, () => lifecycle(server.client()));
     const replies = await Promise.all(
       Array.from({ length: 100 }, (_, i) =>
-        connections[i % 10]?.createToken('acme', `token${String(i).padStart(7, '0')}`),
+        (connections[i % 10] as Lifecycle).createToken('acme', `token${String(i).padStart(7, '0')}`),
       ),
     );
     expect(replies.filter((reply) => reply === 1)).toHaveLength(25);
@@ -184,9 +186,9 @@ describe('record-update', () => {
         if ((await update(key, version, ['record', record + letter])) === 1) return;
       }
     };
-    const letters = [...'abcdefghijklmnopqrst'];
+    const letters = 'abcdefghijklmnopqrst'.split('');
     await Promise.all(letters.map(append));
-    expect([...((await redis.hget(key, 'record')) as string)].sort()).toEqual(letters);
+    expect(((await redis.hget(key, 'record')) as string).split('').sort()).toEqual(letters);
     expect(await redis.hget(key, 'version')).toBe('21');
   });
 });

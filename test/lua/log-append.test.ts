@@ -33,9 +33,9 @@ function append(number: number, entries: readonly LogEntry[], options: { writer?
   return run(batch.keys, batch.args);
 }
 
-function fieldsOf(raw: string[] | undefined): Record<string, string> {
+function fieldsOf(raw: readonly string[] = []): Record<string, string> {
   const fields: Record<string, string> = {};
-  for (let place = 0; raw !== undefined && place < raw.length; place += 2) {
+  for (let place = 0; place < raw.length; place += 2) {
     fields[raw[place] as string] = raw[place + 1] as string;
   }
   return fields;

@@ -8,12 +8,13 @@ import { isQuota, type Limit, limitKey, type Quota, type RateLimit } from '../..
 interface LimitModel {
   readonly isQuota: boolean;
   capacity(): number;
-  /** Takes the time and what the limit is now; forgets what is over, clamps what lies ahead. */
-  observe(limit: Limit, nowUs: number): void;
+  /** Takes the time and what the limit is now; forgets what is over. True when what is stored has to change. */
+  observe(limit: Limit, nowUs: number): boolean;
   free(): number;
   /** Milliseconds until `units` are free, when they are not. */
   wait(units: number): number;
   charge(units: number): void;
+  clone(): LimitModel;
 }
 
 class SlidingModel implements LimitModel {
@@ -26,13 +27,14 @@ class SlidingModel implements LimitModel {
     return this.#limit.limit;
   }
 
-  observe(limit: Limit, nowUs: number): void {
+  observe(limit: Limit, nowUs: number): boolean {
     this.#limit = limit as RateLimit;
     this.#nowMs = Math.floor(nowUs / 1000);
     const ahead = this.#pairs.filter((pair) => pair.lastMs > this.#nowMs);
     this.#pairs = this.#pairs.filter((pair) => pair.lastMs <= this.#nowMs);
     if (ahead.length > 0) this.#pairs.push({ lastMs: this.#nowMs, count: sum(ahead.map((pair) => pair.count)) });
     this.#pairs = this.#pairs.filter((pair) => this.#nowMs < pair.lastMs + this.#windowMs());
+    return ahead.length > 0;
   }
 
   free(): number {
@@ -62,6 +64,12 @@ class SlidingModel implements LimitModel {
     }
   }
 
+  clone(): LimitModel {
+    const copy = new SlidingModel();
+    copy.#pairs = this.#pairs.map((pair) => ({ ...pair }));
+    return copy;
+  }
+
   #windowMs(): number {
     return this.#limit.window * 1000;
   }
@@ -88,14 +96,16 @@ class PeriodModel implements LimitModel {
     return this.#limit.limit;
   }
 
-  observe(limit: Limit, nowUs: number): void {
+  observe(limit: Limit, nowUs: number): boolean {
     this.#limit = limit;
     this.#nowMs = Math.floor(nowUs / 1000);
     const [startMs, endMs] = periodOf(limit, this.#nowMs);
     // A period ahead of the clock goes on as the present one.
+    const isAhead = this.#startMs > startMs;
     if (startMs > this.#startMs) this.#used = 0;
     this.#startMs = startMs;
     this.#endMs = endMs;
+    return isAhead;
   }
 
   free(): number {
@@ -109,6 +119,13 @@ class PeriodModel implements LimitModel {
 
   charge(units: number): void {
     this.#used += units;
+  }
+
+  clone(): LimitModel {
+    const copy = new PeriodModel(this.isQuota);
+    copy.#startMs = this.#startMs;
+    copy.#used = this.#used;
+    return copy;
   }
 }
 
@@ -124,44 +141,52 @@ function periodOf(limit: Limit, nowMs: number): [startMs: number, endMs: number]
     : [Date.UTC(year, month), Date.UTC(year, month + 1)];
 }
 
-/** A bucket that holds `burst` units and earns one every interval; what is used is kept as time still to be earned. */
+/** A bucket of `burst` units that earns one every interval; what is used is kept as the time until it is earned again. */
 class BucketModel implements LimitModel {
   readonly isQuota = false;
   #limit!: RateLimit;
-  #intervalUs = 0;
   #nowUs = 0;
-  #owedUs = 0;
-  #touchedUs = 0;
+  #intervalUs = 0;
+  #earnedAtUs = 0;
 
   capacity(): number {
     return this.#limit.burst ?? this.#limit.limit;
   }
 
-  observe(limit: Limit, nowUs: number): void {
+  observe(limit: Limit, nowUs: number): boolean {
     this.#limit = limit as RateLimit;
-    const intervalUs = Math.ceil((this.#limit.window * 1e6) / this.#limit.limit);
-    this.#owedUs = Math.max(0, this.#owedUs - (nowUs - this.#touchedUs));
-    this.#touchedUs = nowUs;
     this.#nowUs = nowUs;
-    if (this.#intervalUs !== 0 && intervalUs !== this.#intervalUs) {
-      this.#owedUs = Math.ceil((this.#owedUs / this.#intervalUs) * intervalUs);
+    const intervalUs = Math.ceil((this.#limit.window * 1e6) / this.#limit.limit);
+    let owedUs = Math.max(0, this.#earnedAtUs - nowUs);
+    const isRescaled = owedUs > 0 && intervalUs !== this.#intervalUs;
+    if (isRescaled) {
+      owedUs = Math.ceil((owedUs / this.#intervalUs) * intervalUs);
     }
+    const owedMaxUs = this.capacity() * intervalUs;
     this.#intervalUs = intervalUs;
-    this.#owedUs = Math.min(this.#owedUs, this.capacity() * intervalUs);
+    this.#earnedAtUs = nowUs + Math.min(owedUs, owedMaxUs);
+    return isRescaled || owedUs > owedMaxUs;
   }
 
   free(): number {
-    return Math.floor(this.capacity() - this.#owedUs / this.#intervalUs);
+    return Math.floor(this.capacity() - (this.#earnedAtUs - this.#nowUs) / this.#intervalUs);
   }
 
   wait(units: number): number {
     if (units > this.capacity()) return Math.ceil((this.capacity() * this.#intervalUs) / 1000);
-    const enoughAtUs = this.#nowUs + this.#owedUs - (this.capacity() - units) * this.#intervalUs;
-    return Math.ceil((enoughAtUs - this.#nowUs) / 1000);
+    const owedThenUs = (this.capacity() - units) * this.#intervalUs;
+    return Math.ceil((this.#earnedAtUs - owedThenUs - this.#nowUs) / 1000);
   }
 
   charge(units: number): void {
-    this.#owedUs += units * this.#intervalUs;
+    this.#earnedAtUs += units * this.#intervalUs;
+  }
+
+  clone(): LimitModel {
+    const copy = new BucketModel();
+    copy.#intervalUs = this.#intervalUs;
+    copy.#earnedAtUs = this.#earnedAtUs;
+    return copy;
   }
 }
 
@@ -175,7 +200,8 @@ export interface ModelVerdict {
 
 /** A record with several limits: all are checked, then all are charged. */
 export class RecordModel {
-  readonly #models = new Map<string, LimitModel>();
+  /** What is stored: changed by a charge and by an adjustment, and then only what the limits of the moment name. */
+  #stored = new Map<string, LimitModel>();
   #limits: readonly Limit[];
 
   constructor(limits: readonly Limit[]) {
@@ -188,13 +214,10 @@ export class RecordModel {
   }
 
   decide(cost: number, nowUs: number): ModelVerdict {
-    const models = this.#limits.map((limit) => {
-      const key = limitKey(limit);
-      const model = this.#models.get(key) ?? modelOf(limit);
-      this.#models.set(key, model);
-      model.observe(limit, nowUs);
-      return model;
-    });
+    const opened = new Map(this.#limits.map((limit) => [limitKey(limit), this.#open(limit)]));
+    const models = [...opened.values()];
+    const isAdjusted = models.map((model, index) => model.observe(this.#limits[index] as Limit, nowUs)).includes(true);
+    if (isAdjusted) this.#stored = opened;
     const fits = cost === 0 || models.every((model) => model.free() >= cost);
     if (!fits) {
       const waits = models.map((model) => (model.free() >= cost ? 0 : model.wait(cost)));
@@ -208,8 +231,7 @@ export class RecordModel {
     }
     if (cost > 0) {
       for (const model of models) model.charge(cost);
-      // An identity that is no longer among the limits is forgotten by the first charge.
-      for (const [key, model] of this.#models) if (!models.includes(model)) this.#models.delete(key);
+      this.#stored = opened;
     }
     const shares = models.map((model) => model.free() / model.capacity());
     const nearest = shares.indexOf(Math.min(...shares));
@@ -218,6 +240,10 @@ export class RecordModel {
       ...stateOf(models[nearest] as LimitModel, nearest),
       retryMs: 0,
     };
+  }
+
+  #open(limit: Limit): LimitModel {
+    return this.#stored.get(limitKey(limit))?.clone() ?? modelOf(limit);
   }
 }
 

@@ -16,7 +16,11 @@ export function clientPool(url: string, connections: number): Pool {
 /** Sends one GET and reads its answer. */
 export async function hit(pool: Pool, path: string, token: string): Promise<LoadAnswer> {
   const startedAtMs = performance.now();
-  const { statusCode, body } = await pool.request({ method: 'GET', path, headers: { authorization: `Bearer ${token}` } });
+  const { statusCode, body } = await pool.request({
+    method: 'GET',
+    path,
+    headers: { authorization: `Bearer ${token}` },
+  });
   await body.dump();
   return { status: statusCode, startedAtMs, endedAtMs: performance.now() };
 }

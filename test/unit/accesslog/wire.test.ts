@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { unpack } from 'msgpackr';
 import { expect, test } from 'vitest';
 import { encodeBatch } from '../../../src/accesslog/batch.js';

@@ -108,8 +108,18 @@ describe('a request field', () => {
 
   it('reaches the upstream under no name that folds into one that is read or dropped', () => {
     const sensitive = [
-      ...['x-tollkeeper-scopes', 'x-tollkeeper-x', 'x-forwarded-for', 'x-forwarded-any', 'x-original-url', 'host'],
-      ...['authorization', 'content-length', 'transfer-encoding', 'x-http-method-override', 'proxy-x', 'x-api-key'],
+      'x-tollkeeper-scopes',
+      'x-tollkeeper-x',
+      'x-forwarded-for',
+      'x-forwarded-any',
+      'x-original-url',
+      'host',
+      'authorization',
+      'content-length',
+      'transfer-encoding',
+      'x-http-method-override',
+      'proxy-x',
+      'x-api-key',
     ];
     const mark = fc.constantFrom(...Array.from("-_.!#$%&'*+^`|~"));
     fc.assert(
@@ -135,8 +145,19 @@ describe('a request field', () => {
 describe('an answer’s field', () => {
   it('is left out when it is hop-by-hop, framing or ours', () => {
     const names = [
-      ...['connection', 'keep-alive', 'proxy-authenticate', 'te', 'trailer', 'upgrade', 'content-length'],
-      ...['transfer-encoding', 'date', 'x-request-id', 'ratelimit', 'ratelimit-policy', 'x-ratelimit-limit'],
+      'connection',
+      'keep-alive',
+      'proxy-authenticate',
+      'te',
+      'trailer',
+      'upgrade',
+      'content-length',
+      'transfer-encoding',
+      'date',
+      'x-request-id',
+      'ratelimit',
+      'ratelimit-policy',
+      'x-ratelimit-limit',
     ];
     for (const name of names) expect([name, dropResponseHeader(name)]).toEqual([name, true]);
   });

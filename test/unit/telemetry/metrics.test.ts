@@ -56,18 +56,17 @@ describe('the exposition', () => {
   test('declares every metric of the catalogue with its type, and no other of ours', async () => {
     const metrics = new Metrics('1', { requestsInFlight: () => 0, logQueue: () => 0, breakerOpen: () => false });
     const types = typesOf(await metrics.exposition());
-    const ours = [...types].filter(([name]) => name.startsWith('tollkeeper_')).sort();
-    expect(ours).toEqual(
-      Object.values(metricCatalogue)
-        .map(({ name, type }) => [name, type])
-        .sort(),
-    );
+    const ours = [...types].filter(([name]) => name.startsWith('tollkeeper_'));
+    const catalogue = Object.values(metricCatalogue).map(({ name, type }) => [name, type]);
+    expect(Object.fromEntries(ours)).toEqual(Object.fromEntries(catalogue));
   });
 
   test('a stranger cannot make a series: what is not in its set is counted as other', async () => {
     const metrics = new Metrics('1');
     for (let index = 0; index < 100; index += 1) metrics.observeRequest(`x${index}`, `M${index}`, 100 * index, 0);
-    const series = [...samplesOf(await metrics.exposition())].filter(([name]) => name.startsWith('tollkeeper_requests_total'));
+    const series = [...samplesOf(await metrics.exposition())].filter(([name]) =>
+      name.startsWith('tollkeeper_requests_total'),
+    );
     expect(series.map(([name]) => name)).toEqual(
       ['none', '1xx', '2xx', '3xx', '4xx', '5xx'].map(
         (statusClass) => `tollkeeper_requests_total{outcome="other",method="other",status_class="${statusClass}"}`,

@@ -21,7 +21,7 @@ describe('prepareToken', () => {
     expect([...token.scopes]).toEqual(['products:read', 'orders:write']);
     expect(token.scopesHeader).toBe('products:read orders:write');
     expect(token.notAfterMs).toBe(5);
-    expect(token.limits).toHaveLength(2);
+    expect(token.limitHeaders).toHaveLength(2);
   });
 
   it('has a digest of full length in mode hmac, so that comparing never throws, which no secret matches', () => {

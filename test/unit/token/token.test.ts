@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { encodeChanged, RecordError } from '../../../src/tenant/record-reader.js';
 import { decodeTenantRecord, tenantLimits, toTenantView } from '../../../src/tenant/tenant.js';
