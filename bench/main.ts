@@ -5,8 +5,8 @@
  * that is wrong or had an error is reported as FAILED and is in no figure; the exit code is then 1.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { Calm } from './harness/calm.js';
 import { measure, type Run } from './harness/measure.js';
-import { waitForQuiet } from './harness/quiet.js';
 import { Stage } from './harness/stage.js';
 import { type BenchOptions, parseOptions, usage } from './options.js';
 import { nginxProxy } from './peers/nginx-proxy.js';
@@ -23,8 +23,6 @@ import type { Scenario } from './scenarios/scenario.js';
 
 const scenarios: readonly Scenario[] = [echo, nginxProxy, proxyBearer, proxyDenied];
 const profiledFunctions = 25;
-/** Part of a core that other work may use before a run begins. */
-const quietCoresMax = 0.1;
 
 function isBody(name: string): name is BodyScenario {
   return (bodyScenarios as readonly string[]).includes(name);
@@ -51,12 +49,14 @@ function chosen(options: BenchOptions): Scenario[] {
   });
 }
 
-async function runAll(list: readonly Scenario[], stage: Stage, options: BenchOptions): Promise<Run[]> {
+async function runAll(list: readonly Scenario[], stage: Stage, calm: Calm, options: BenchOptions): Promise<Run[]> {
   const runs: Run[] = [];
   for (let repetition = 1; repetition <= options.repetitions; repetition++) {
     for (const scenario of list) {
-      await waitForQuiet(quietCoresMax, options.quietS * 1000);
-      const run = await measure(scenario, stage, { ...options, profileDir: options.profile }, repetition);
+      await calm.wait(options.calmS * 1000);
+      const before = calm.slowdown();
+      const measured = await measure(scenario, stage, { ...options, profileDir: options.profile }, repetition);
+      const run = { ...measured, slowdown: Math.max(before, calm.slowdown()) };
       runs.push(run);
       say(`${repetition}/${options.repetitions} ${scenario.name}: ${progress(run)}`);
       if (options.profile !== undefined && scenario.profiled) printProfile(options.profile, run);
@@ -65,11 +65,11 @@ async function runAll(list: readonly Scenario[], stage: Stage, options: BenchOpt
   return runs;
 }
 
-function progress({ faults, figures }: Run): string {
+function progress({ faults, figures, slowdown }: Run): string {
   if (faults.length > 0 || figures === undefined) return `FAILED: ${faults.join('; ')}`;
   const others = Math.round(figures.coresOthers * 100);
   const load = `${Math.round(figures.requestsPerS)} req/s, ${figures.cpuUs.toFixed(1)} us/req`;
-  return `ok, ${load}${others > quietCoresMax * 100 ? ` (other work took ${others}% of a core)` : ''}`;
+  return `ok, ${load} (other work ${others}% of a core, machine ${slowdown.toFixed(2)} x slower than at its best)`;
 }
 
 function printProfile(dir: string, run: Run): void {
@@ -84,12 +84,13 @@ async function main(options: BenchOptions): Promise<boolean> {
   const list = chosen(options);
   if (options.profile !== undefined) mkdirSync(options.profile, { recursive: true });
   const stage = new Stage();
+  const calm = new Calm();
   let runs: Run[];
   const bodies: BodyResult[] = [];
   try {
-    runs = await runAll(list, stage, options);
+    runs = await runAll(list, stage, calm, options);
     for (const name of options.scenarios.filter(isBody)) {
-      await waitForQuiet(quietCoresMax, options.quietS * 1000);
+      await calm.wait(options.calmS * 1000);
       bodies.push(await carryBody(name, stage));
       say(bodyLines(bodies).at(-1) ?? '');
     }
@@ -98,8 +99,8 @@ async function main(options: BenchOptions): Promise<boolean> {
   }
   const machine = describeMachine();
   const rows = summarize(runs);
-  const ratios = ratiosOf(rows);
-  const conditions = conditionLines(machine, stage.cores, options, rows);
+  const ratios = ratiosOf(runs);
+  const conditions = conditionLines(machine, stage.cores, options, runs);
   const failures = failureLines(rows);
   const ratioTexts = ratioLines(ratios).map((line) => `CPU per request: ${line}`);
   const parts = [

@@ -9,8 +9,8 @@ export interface BenchOptions {
   readonly warmupS: number;
   readonly connections: number;
   readonly repetitions: number;
-  /** Seconds that a run waits at most for the machine to have nothing else to do. */
-  readonly quietS: number;
+  /** Seconds that a run waits at most for the machine to be idle and at full speed. */
+  readonly calmS: number;
   /** File for every figure of every run. */
   readonly json: string | undefined;
   /** Markdown file whose marked part is replaced by this run. */
@@ -26,7 +26,7 @@ export const usage = `Usage: npm run bench -- [options]
   --warmup S          seconds before them (3)
   --connections N     connections of the load generator (64)
   --repetitions N     runs a scenario, interleaved (3)
-  --quiet S           seconds a run waits at most until the machine has nothing else to do (20)
+  --calm S            seconds a run waits at most until the machine is idle and at full speed (20)
   --json FILE         write every figure of every run
   --markdown FILE     replace the part of FILE between the bench markers by the table of this run
   --profile DIR       write CPU profiles of Tollkeeper and print its most expensive functions; figures then tell nothing`;
@@ -43,7 +43,7 @@ export function parseOptions(argv: readonly string[]): BenchOptions | 'help' {
       warmup: { type: 'string', default: '3' },
       connections: { type: 'string', default: '64' },
       repetitions: { type: 'string', default: '3' },
-      quiet: { type: 'string', default: '20' },
+      calm: { type: 'string', default: '20' },
       json: { type: 'string' },
       markdown: { type: 'string' },
       profile: { type: 'string' },
@@ -60,7 +60,7 @@ export function parseOptions(argv: readonly string[]): BenchOptions | 'help' {
     warmupS: within('--warmup', values.warmup, 1, 60),
     connections: within('--connections', values.connections, 1, 4000),
     repetitions: within('--repetitions', values.repetitions, 1, 100),
-    quietS: within('--quiet', values.quiet, 0, 3600),
+    calmS: within('--calm', values.calm, 0, 3600),
     json: values.json,
     markdown: values.markdown,
     profile: values.profile,

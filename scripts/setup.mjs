@@ -114,7 +114,7 @@ function dependenciesMatchLock() {
 }
 
 function build() {
-  const stamp = join(root, 'dist/.built');
+  const stamp = join(root, 'node_modules/.tollkeeper-build');
   const inputs = buildInputs();
   if (existsSync(join(root, 'dist/main.js')) && readText(stamp) === inputs) return;
   say('building');

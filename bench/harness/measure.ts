@@ -38,12 +38,21 @@ export interface Run {
   readonly statuses: Readonly<Record<string, number>>;
   /** Absent when there was no window at all. */
   readonly figures?: Figures;
+  /** CPU time of a fixed piece of work around the run, by the least of this session (see calm.ts). */
+  readonly slowdown: number;
   /** Ends of the measured window on the monotonic clock, microseconds. */
   readonly window?: { readonly fromUs: number; readonly toUs: number };
 }
 
+type MeasuredRun = Omit<Run, 'slowdown'>;
+
 /** Runs a scenario once. Never throws: what goes wrong is a fault of the run. */
-export async function measure(scenario: Scenario, stage: Stage, options: RunOptions, repetition: number): Promise<Run> {
+export async function measure(
+  scenario: Scenario,
+  stage: Stage,
+  options: RunOptions,
+  repetition: number,
+): Promise<MeasuredRun> {
   const nothing = { scenario: scenario.name, repetition, errors: 0, non2xx: 0, statuses: {} };
   try {
     return { ...nothing, ...(await run(scenario, stage, options)) };
@@ -56,7 +65,7 @@ async function run(
   scenario: Scenario,
   stage: Stage,
   options: RunOptions,
-): Promise<Omit<Run, 'scenario' | 'repetition'>> {
+): Promise<Omit<MeasuredRun, 'scenario' | 'repetition'>> {
   const upstream = await stage.upstream();
   const subject = await scenario.start(stage, { profileDir: scenario.profiled ? options.profileDir : undefined });
   let report: LoadReport;

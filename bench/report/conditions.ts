@@ -3,16 +3,17 @@ import { describeCores, type CorePlan } from '../harness/cores.js';
 import type { BenchOptions } from '../options.js';
 import type { Scenario } from '../scenarios/scenario.js';
 import type { Machine } from './machine.js';
-import type { Row } from './summary.js';
+import type { Run } from '../harness/measure.js';
 
 /** One line each. */
 export function conditionLines(
   machine: Machine,
   cores: CorePlan,
   options: BenchOptions,
-  rows: readonly Row[],
+  runs: readonly Run[],
 ): string[] {
-  const others = rows.flatMap((row) => (row.figures === undefined ? [] : [row.figures.coresOthers.max]));
+  const others = runs.flatMap((run) => (run.figures === undefined ? [] : [run.figures.coresOthers]));
+  const slowdowns = runs.map((run) => run.slowdown);
   const { repetitions, warmupS, durationS, connections } = options;
   return [
     `Machine: ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGib} GiB, Linux ${machine.kernel}, loopback only.`,
@@ -22,13 +23,18 @@ export function conditionLines(
     `Load: ${connections} connections, pipelining 1, closed loop; ${repetitions} interleaved runs a scenario of ` +
       `${warmupS} s warm-up and ${durationS} s measured, each with a fresh process; median (least-most).`,
     'CPU: utime + stime of the process and its threads over the measured window, by its answers in that window.',
-    ...(others.length === 0
-      ? []
-      : [`Other work on the machine during the windows: at most ${Math.round(Math.max(...others) * 100)}% of a core.`]),
+    ...(others.length === 0 ? [] : [disturbance(Math.max(...others), Math.max(...slowdowns))]),
   ];
 }
 
 /** What each scenario is, one line each. */
 export function scenarioLines(scenarios: readonly Scenario[]): string[] {
   return scenarios.map(({ name, about }) => `${name}: ${about}.`);
+}
+
+function disturbance(others: number, slowdown: number): string {
+  return (
+    `Disturbance: other work took at most ${Math.round(others * 100)}% of a core during a window; a fixed piece of ` +
+    `work around the runs took up to ${slowdown.toFixed(2)} times its least CPU time (1 = the machine was steady).`
+  );
 }

@@ -23,7 +23,7 @@ export interface Row {
 
 export interface Ratio {
   readonly name: string;
-  readonly value: number;
+  readonly value: Spread;
   /** At or below; absent: none is set. */
   readonly target?: number;
 }
@@ -45,13 +45,19 @@ export function summarize(runs: readonly Run[]): Row[] {
   );
 }
 
-/** CPU microseconds per request of one scenario by those of another, where both have runs that count. */
-export function ratiosOf(rows: readonly Row[]): Ratio[] {
-  const cpu = (name: string): number | undefined => rows.find((row) => row.scenario === name)?.figures?.cpuUs.median;
+/**
+ * CPU microseconds per request of one scenario by those of another: the median over the repetitions in which both
+ * runs count. Such pairs ran one after the other, so that a slow spell of the machine meets both.
+ */
+export function ratiosOf(runs: readonly Run[]): Ratio[] {
+  const counted = runs.filter((run) => run.faults.length === 0);
   return ratios.flatMap(({ of, to, target }) => {
-    const [over, under] = [cpu(of), cpu(to)];
-    if (over === undefined || under === undefined) return [];
-    const ratio = { name: `${of} / ${to}`, value: over / under };
+    const values = counted.flatMap(({ scenario, repetition, figures }) => {
+      const other = counted.find((run) => run.scenario === to && run.repetition === repetition)?.figures;
+      return scenario !== of || figures === undefined || other === undefined ? [] : [figures.cpuUs / other.cpuUs];
+    });
+    if (values.length === 0) return [];
+    const ratio = { name: `${of} / ${to}`, value: spreadOf(values) };
     return [target === undefined ? ratio : { ...ratio, target }];
   });
 }

@@ -38,9 +38,10 @@ export function markdownTable(rows: readonly Row[]): string {
 /** One line a ratio. */
 export function ratioLines(ratios: readonly Ratio[]): string[] {
   return ratios.map(({ name, value, target }) => {
-    const verdict =
-      target === undefined ? '' : ` (target at or below ${target}: ${value <= target ? 'met' : 'MISSED'})`;
-    return `${name} = ${value.toFixed(2)}${verdict}`;
+    const text = `${name} = ${spread(value, 2)}`;
+    return target === undefined
+      ? text
+      : `${text}, target at or below ${target}: ${value.median <= target ? 'met' : 'MISSED'}`;
   });
 }
 

@@ -5,9 +5,9 @@
  *
  * - Tickets of one event-loop turn leave together; at low load nobody waits for anybody. Under load batches grow by
  *   themselves, because at most two are in flight and what arrives meanwhile leaves when one returns.
- * - Every ticket is settled within `commandTimeoutMs` of its submit, whatever Redis does, and never inside `submit`.
- *   Half of that time may be spent waiting: a ticket older than that is given up rather than sent with no time left,
- *   for a Redis that is merely slow would otherwise answer nobody in time.
+ * - Every ticket is settled within one and a half `commandTimeoutMs` of its submit, whatever Redis does, and never
+ *   inside `submit`. A ticket that waited for a whole `commandTimeoutMs` is given up unsent; one that is sent has at
+ *   least half of it left, because a Redis that is merely slow would otherwise answer nobody in time.
  * - A refusal is repeated locally for up to a second (deny-cache.ts); after a few failures nobody waits (breaker.ts).
  *
  * What keeps it fast: no promise, closure or timer per request; one reused verdict; one timer and one command a batch.
@@ -46,7 +46,7 @@ export interface AdmissionOptions {
   readonly observer: AdmissionObserver;
   /** Tickets that may wait at once; the next is `overloaded`. */
   readonly queueMax: number;
-  /** From submit to verdict, ms. */
+  /** From submit to verdict, ms; half as long again when it had to wait for a batch. */
   readonly commandTimeoutMs: number;
   readonly batchesInFlightMax?: number;
   /** Bounds how long one script holds Redis. */
@@ -72,7 +72,6 @@ export class Admission {
   readonly #run: RunScript;
   readonly #observer: AdmissionObserver;
   readonly #commandTimeoutMs: number;
-  readonly #waitMaxMs: number;
   readonly #batchSizeMax: number;
   readonly #breaker = new Breaker();
   readonly #inFlightMax: number;
@@ -100,7 +99,6 @@ export class Admission {
     this.#run = bindScript(options.redis, admitScript);
     this.#observer = options.observer;
     this.#commandTimeoutMs = options.commandTimeoutMs;
-    this.#waitMaxMs = options.commandTimeoutMs / 2;
     this.#batchSizeMax = options.batchSizeMax ?? 128;
     this.denials = new DenyCache(options.denialsMax ?? 10_000);
     this.#ring = Array.from({ length: options.queueMax });
@@ -119,7 +117,7 @@ export class Admission {
     return this.#waiting;
   }
 
-  /** Takes a ticket; its `admissionSettled` is called once, in a later macrotask, at most `commandTimeoutMs` from now. */
+  /** Takes a ticket; its `admissionSettled` is called once, in a later macrotask. */
   submit(ticket: AdmissionTicket): void {
     if (!this.#turnScheduled) this.#scheduleTurn();
     const denial = this.denials.find(ticket, this.#turnStartedMs);
@@ -197,7 +195,7 @@ export class Admission {
       const submittedMs = this.#ringMs[this.#first] as number;
       const ticket = this.#shift();
       if (ticket.cancelled) continue;
-      if (nowMs - submittedMs > this.#waitMaxMs) {
+      if (nowMs - submittedMs > this.#commandTimeoutMs) {
         this.#settleLater(ticket, verdictCodes.storeUnavailable);
         continue;
       }
@@ -233,7 +231,8 @@ export class Admission {
       if (flight.serial === serial) this.#failed(flight, 'timeout');
     };
     // After a stall of this process an answer may lie unread in the socket: it is read before the verdict is timeout.
-    flight.timer = setTimeout(() => setImmediate(expire), oldestMs + this.#commandTimeoutMs - nowMs);
+    const timeLeftMs = Math.max(oldestMs + this.#commandTimeoutMs - nowMs, this.#commandTimeoutMs / 2);
+    flight.timer = setTimeout(() => setImmediate(expire), timeLeftMs);
     flight.batch.send(this.#run, this.installation).then(
       (reply) => {
         if (flight.serial === serial) this.#answered(flight, reply);

@@ -72,7 +72,7 @@ export class DenyCache {
 
   /** Remembers a refusal (`limited`, `quotaExceeded`) whose batch was sent at `sentAtMs`. */
   remember(ticket: AdmissionTicket, verdict: Verdict, sentAtMs: number): void {
-    if (!this.#enabled || sentAtMs <= this.#forgotAtMs) return;
+    if (!this.#enabled || this.#entriesMax === 0 || sentAtMs <= this.#forgotAtMs) return;
     const { tokenKey } = ticket;
     const known = this.#entries.get(tokenKey);
     // Of two refusals that both hold, the cheaper request's answers more tickets.

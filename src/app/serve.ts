@@ -12,7 +12,7 @@ import { logRedisSettings, redisSettings, requireKey } from '../config/require.j
 import type { Config } from '../config/schema.js';
 import { AuthFailures } from '../credential/auth-failures.js';
 import { parseMasterKeys } from '../credential/sealed-secret.js';
-import { HmacSecrets } from '../credential/verify.js';
+import { HmacSecrets } from '../credential/hmac-secrets.js';
 import { loadBinding } from '../dataplane/binding.js';
 import { DataplaneListener } from '../dataplane/listener.js';
 import { Pipeline } from '../dataplane/pipeline.js';
@@ -24,6 +24,7 @@ import { changesChannel, keys } from '../redis/keys.js';
 import { createLogger, type Logger } from '../telemetry/logger.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { RecordCache } from '../token/cache.js';
+import { findForeignId } from '../token/foreign-lookup.js';
 import { Upstream } from '../upstream/upstream.js';
 import { packageVersion } from './version.js';
 import { Readiness } from './readiness.js';
@@ -154,6 +155,7 @@ async function start(
         tokenPrefix: config.tokenPrefix,
         foreignTokens: config.foreignTokens,
         tenantHost: config.tenantHost ?? '',
+        wellKnown: config.wellKnown,
         bodyBytesMax: config.bodyMaxBytes,
         hmacBodyBytesMax: config.hmacMaxBody,
         logQuery: config.logQuery,
@@ -171,7 +173,7 @@ async function start(
       log,
       metrics,
       logger,
-      findForeign: (sha256Hex) => admissionRedis.get(keys.foreign(sha256Hex)),
+      findForeign: (sha256Hex) => findForeignId(admissionRedis, admission.installation, sha256Hex),
     },
     policy,
   );

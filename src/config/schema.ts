@@ -191,10 +191,10 @@ const credentials = {
     text(
       {
         group: 'Credentials',
-        allowed: 'up to 24 letters and digits, words joined by _, such as sk_live',
+        allowed: 'up to 32 lower-case letters and digits, words joined by _, such as sk_live',
         meaning: 'How tokens begin.',
       },
-      (value) => value.length <= 24 && /^[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*$/.test(value),
+      (value) => value.length <= 32 && /^[a-z][a-z0-9]*(_[a-z0-9]+)*$/.test(value),
     ),
   ),
   apiKeyHeader: onOff('Credentials', false, 'Accept a token in `X-API-Key` too.'),

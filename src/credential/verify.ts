@@ -6,9 +6,9 @@ import type { KeyObject } from 'node:crypto';
 import { deny, type Denial } from '../core/problems.js';
 import type { PreparedToken } from '../token/cache.js';
 import { digestMatches } from './bearer.js';
-import { type HmacCredential, invalidSignature, invalidToken } from './extract.js';
-import { hmacKey, notAfterMs, notBeforeMs, signatureMatches } from './hmac.js';
-import { type MasterKeys, openSecret } from './sealed-secret.js';
+import { type Credential, type HmacCredential, invalidSignature, invalidToken } from './extract.js';
+import { notAfterMs, notBeforeMs, signatureMatches } from './hmac.js';
+import type { HmacSecrets } from './hmac-secrets.js';
 
 const revoked = deny('token-revoked', 'This token was revoked and never works again.');
 const inactive = deny('token-inactive', 'This token is switched off.');
@@ -56,26 +56,36 @@ export function verifyHmac(
   found.notBeforeMs = notBeforeMs(credential.timestampS);
   found.notAfterMs = earlier(token.notAfterMs, notAfterMs(credential.timestampS) + 1);
   if (token.record.mode !== 'hmac') return invalidSignature;
-  const key = secrets.keyOf(token);
-  if (key === undefined) return unreadable;
-  const matches = signatureMatches(
-    key,
-    method,
-    targetAsSent,
-    credential.timestampText,
-    credential.nonce,
-    bodySha256Hex,
-    credential.signature,
-  );
-  if (!matches) return invalidSignature;
+  const current = secrets.current(token);
+  if (current === undefined) return unreadable;
+  if (!signedBy(current, credential, method, targetAsSent, bodySha256Hex)) {
+    const previous = secrets.previous(token);
+    if (previous === undefined || !signedBy(previous, credential, method, targetAsSent, bodySha256Hex)) {
+      return invalidSignature;
+    }
+    found.notAfterMs = earlier(found.notAfterMs, token.record.previousUntil ?? 1);
+  }
   found.authentic = true;
   return standing(token);
 }
 
+function signedBy(
+  key: KeyObject,
+  credential: HmacCredential,
+  method: string,
+  targetAsSent: string,
+  bodySha256Hex: string,
+): boolean {
+  const { timestampText, nonce, signature } = credential;
+  return signatureMatches(key, method, targetAsSent, timestampText, nonce, bodySha256Hex, signature);
+}
+
 /** The refusal for a request outside its window: which of expiry, grace and skew it missed. */
-export function outsideWindow(token: PreparedToken, nowMs: number, credentialKind: string): Denial {
+export function outsideWindow(token: PreparedToken, nowMs: number, credential: Credential): Denial {
   if (token.notAfterMs !== 0 && nowMs >= token.notAfterMs) return expired;
-  return credentialKind === 'hmac' ? stale : invalidToken;
+  if (credential.kind !== 'hmac') return invalidToken;
+  const { timestampS } = credential;
+  return nowMs < notBeforeMs(timestampS) || nowMs > notAfterMs(timestampS) ? stale : invalidSignature;
 }
 
 function standing(token: PreparedToken): Denial | undefined {
@@ -85,35 +95,4 @@ function standing(token: PreparedToken): Denial | undefined {
 
 function earlier(a: number, b: number): number {
   return a === 0 || b < a ? b : a;
-}
-
-/** Opened HMAC secrets, kept as long as the prepared record they came from. */
-export class HmacSecrets {
-  readonly #masterKeys: MasterKeys | undefined;
-  readonly #opened = new WeakMap<PreparedToken, KeyObject>();
-  readonly #unreadable: (message: string) => void;
-
-  /** `unreadable` hears one sentence for the operator when a secret cannot be opened. */
-  constructor(masterKeys: MasterKeys | undefined, unreadable: (message: string) => void) {
-    this.#masterKeys = masterKeys;
-    this.#unreadable = unreadable;
-  }
-
-  /** The key of a token in HMAC mode; undefined when this process cannot open it: an outage, never a 401. */
-  keyOf(token: PreparedToken): KeyObject | undefined {
-    const known = this.#opened.get(token);
-    if (known !== undefined) return known;
-    if (this.#masterKeys === undefined || token.record.sealedSecret === null) {
-      this.#unreadable(`Token ${token.id} signs its requests: set TOLLKEEPER_MASTER_KEY to read its secret.`);
-      return undefined;
-    }
-    const opened = openSecret(token.record.sealedSecret, token.id, this.#masterKeys);
-    if (opened.secret === undefined) {
-      this.#unreadable(opened.message);
-      return undefined;
-    }
-    const key = hmacKey(opened.secret);
-    this.#opened.set(token, key);
-    return key;
-  }
 }

@@ -77,6 +77,8 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
   target = '';
   route: Route | undefined;
   credential: Credential | undefined;
+  /** The id behind a foreign token was remembered, not looked up for this request. */
+  foreignFromCache = false;
   /** Lower-case hex; of the empty body until one was read. */
   bodySha256Hex = emptyBodySha256;
   /** The principal: set once the secret proved right. */

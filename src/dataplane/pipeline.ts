@@ -15,6 +15,7 @@ import type { AccessLog } from '../accesslog/writer.js';
 import { deny, type Denial } from '../core/problems.js';
 import type { AuthFailures } from '../credential/auth-failures.js';
 import {
+  type BearerCredential,
   type Credential,
   type CredentialOptions,
   extractCredential,
@@ -23,12 +24,13 @@ import {
   isDenial,
 } from '../credential/extract.js';
 import { claimOf, claimUntilMs } from '../credential/hmac.js';
+import type { HmacSecrets } from '../credential/hmac-secrets.js';
 import { BodyCollector } from '../credential/signed-body.js';
-import { type HmacSecrets, outsideWindow, type Verification, verifyBearer, verifyHmac } from '../credential/verify.js';
+import { outsideWindow, type Verification, verifyBearer, verifyHmac } from '../credential/verify.js';
 import type { AddressList, TrustedProxies } from '../http/forwarded.js';
 import { newRequestId } from '../http/request-id.js';
 import { normalisePath, queryAllowed } from '../policy/path.js';
-import type { Policy } from '../policy/routes.js';
+import type { Policy, Route } from '../policy/routes.js';
 import { keys } from '../redis/keys.js';
 import type { Logger } from '../telemetry/logger.js';
 import type { Metrics } from '../telemetry/metrics.js';
@@ -39,11 +41,14 @@ import type { HttpResponse } from './binding.js';
 import type { Exchange, ExchangeOwner } from './exchange.js';
 import { upstreamRequest } from './forward.js';
 import { recordExchange } from './record.js';
+import { describeSelf, selfDescriptionPath, selfDescriptionRoute } from './self-description.js';
 
 export interface PipelineSettings extends CredentialOptions {
   /** What the data plane's own listener speaks. */
   readonly scheme: 'http' | 'https';
   readonly tenantHost: string;
+  /** Answer callers that ask about themselves. */
+  readonly wellKnown: boolean;
   readonly bodyBytesMax: number;
   readonly hmacBodyBytesMax: number;
   readonly logQuery: boolean;
@@ -115,7 +120,7 @@ export class Pipeline implements ExchangeOwner {
     exchange.path = path;
     exchange.target = query === undefined ? path : `${path}?${query}`;
 
-    exchange.route = this.policy.match(head.method, path);
+    exchange.route = this.#routeOf(head.method, path);
     if (exchange.route?.public === true) return this.#forward(exchange);
 
     // From the head alone, before the signature is looked at: such a body is never read.
@@ -125,9 +130,14 @@ export class Pipeline implements ExchangeOwner {
     const credential = extractCredential(head, this.#settings);
     if (isDenial(credential)) return this.#noCredential(exchange, credential);
     exchange.credential = credential;
-    if (credential.kind === 'foreign') return this.#resolveForeign(exchange, credential.digest.toString('hex'));
+    if (credential.kind === 'foreign') return this.#resolveForeign(exchange, credential.digest);
     if (credential.kind === 'hmac') return this.#readSignedBody(exchange);
     this.#decide(exchange);
+  }
+
+  #routeOf(method: string, path: string): Route | undefined {
+    const describesSelf = path === selfDescriptionPath && (method === 'GET' || method === 'HEAD');
+    return describesSelf && this.#settings.wellKnown ? selfDescriptionRoute : this.policy.match(method, path);
   }
 
   #noCredential(exchange: Exchange, denial: Denial): void {
@@ -137,13 +147,15 @@ export class Pipeline implements ExchangeOwner {
   }
 
   /** An imported token is known by its hash alone; the id behind it is asked for once and kept. */
-  #resolveForeign(exchange: Exchange, digestHex: string): void {
+  #resolveForeign(exchange: Exchange, digest: Buffer): void {
     const { cache } = this.#parts;
+    const digestHex = digest.toString('hex');
     const use = (id: string): void => {
-      exchange.credential = { kind: 'bearer', id, digest: (exchange.credential as { digest: Buffer }).digest };
+      exchange.credential = { kind: 'bearer', id, digest };
       this.#decide(exchange);
     };
     const known = cache.foreignId(digestHex);
+    exchange.foreignFromCache = known !== undefined;
     if (known !== undefined) return use(known);
     this.#parts.findForeign(digestHex).then(
       (id) => {
@@ -154,6 +166,13 @@ export class Pipeline implements ExchangeOwner {
       },
       () => exchange.refuse(storeAway, false),
     );
+  }
+
+  /** The token behind a remembered hash is gone or has another secret: the hash may have been imported anew. */
+  #resolveForeignAgain(exchange: Exchange): void {
+    const { digest } = exchange.credential as BearerCredential;
+    this.#parts.cache.dropForeignId(digest.toString('hex'));
+    this.#resolveForeign(exchange, digest);
   }
 
   /** A signature covers the body: it is read whole, within its bound, before anything is decided. */
@@ -247,7 +266,7 @@ export class Pipeline implements ExchangeOwner {
       case verdictCodes.admitted:
         return this.#forward(exchange);
       case verdictCodes.confirmed:
-        return this.#refuse(exchange, exchange.pending ?? storeAway);
+        return this.#confirmed(exchange);
       case verdictCodes.moved:
         return this.#decideAgain(exchange, verdict);
       case verdictCodes.unknown:
@@ -270,6 +289,14 @@ export class Pipeline implements ExchangeOwner {
       case verdictCodes.storeUnavailable:
         return this.#refuse(exchange, storeAway);
     }
+  }
+
+  /** The records are current: a refusal stands, and a caller that asked about itself is told. */
+  #confirmed(exchange: Exchange): void {
+    const { pending, token, tenant } = exchange;
+    if (pending !== undefined) return this.#refuse(exchange, pending);
+    if (token === undefined || tenant === undefined) return this.#refuse(exchange, storeAway);
+    exchange.answer(200, 'ok', 'application/json', describeSelf(token, tenant, exchange), false, undefined);
   }
 
   #decideAgain(exchange: Exchange, verdict: Verdict): void {
@@ -296,7 +323,7 @@ export class Pipeline implements ExchangeOwner {
   #outsideWindow(exchange: Exchange, nowMs: number): void {
     const { token, credential } = exchange;
     if (token === undefined || credential === undefined) return this.#refuse(exchange, storeAway);
-    this.#refuse(exchange, outsideWindow(token, nowMs, credential.kind));
+    this.#refuse(exchange, outsideWindow(token, nowMs, credential));
   }
 
   /** Stage 6. */
@@ -308,6 +335,7 @@ export class Pipeline implements ExchangeOwner {
   /** A refusal in a macrotask of its own already (a reply of Redis). */
   #refuse(exchange: Exchange, denial: Denial): void {
     const isFailure = denial === invalidToken || denial === invalidSignature;
+    if (isFailure && exchange.foreignFromCache) return this.#resolveForeignAgain(exchange);
     exchange.refuse(isFailure ? this.#failedAuthentication(exchange, denial) : denial, false);
   }
 

@@ -60,7 +60,8 @@ export const keyCatalogue: readonly KeyDescription[] = [
   {
     key: 'tk:meta:{shard}',
     type: 'hash',
-    holds: '`schema` (version), `installation` (id), `createdAt`; one in each of the 64 shards',
+    holds:
+      '`schema` (version), `installation` (id), `createdAt`, `tenantVersion` (highest of a deleted tenant); one in each of the 64 shards',
     bound: '64 keys',
   },
   { key: 'tk:tenants', type: 'sorted set', holds: 'tenant slugs by time of creation', bound: 'one member a tenant' },
@@ -86,7 +87,7 @@ export const keyCatalogue: readonly KeyDescription[] = [
     key: 'tk:foreign:{shard}:<sha256>',
     type: 'string',
     holds: 'id of the imported token with that SHA-256',
-    bound: 'one an imported token',
+    bound: 'one an imported token; 30 s while an import is under way',
   },
   {
     key: 'tk:replay:{shard}:<id>:<claim>',
@@ -103,7 +104,7 @@ export const keyCatalogue: readonly KeyDescription[] = [
   {
     key: 'tk:logseq:{group}:<writer>',
     type: 'string',
-    holds: 'number of the last log batch of one writer',
+    holds: 'number of the last log batch of one writer, and how many of its entries were written and failed',
     bound: 'expires a day after its last batch',
   },
   {

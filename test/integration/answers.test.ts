@@ -1,4 +1,5 @@
 /** What a caller gets: every refusal of the main path with its exact status, slug and headers, and what goes upstream. */
+import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { call, slugOf } from '../support/http-client.js';
 import { type Installation, type IssuedToken, startInstallation } from '../support/installation.js';
@@ -113,10 +114,10 @@ describe('a refusal', () => {
     const revoked = await call(products(), { token: token.secret });
     expect([revoked.status, slugOf(revoked)]).toEqual([401, 'token-revoked']);
 
-    const soon = new Date(Date.now() + 1500).toISOString();
+    const soon = new Date(Date.now() + 6000).toISOString();
     const brief = await installation.token('acme', '--name', 'brief', '--expires-at', soon);
     await expect
-      .poll(async () => slugOf(await call(products(), { token: brief.secret })), { timeout: 5000, interval: 50 })
+      .poll(async () => slugOf(await call(products(), { token: brief.secret })), { timeout: 20_000, interval: 50 })
       .toBe('token-expired');
   });
 
@@ -252,5 +253,50 @@ describe('a malformed token', () => {
     expect(admissions).toEqual([]);
     monitor.disconnect();
     client.disconnect();
+  });
+});
+
+describe('the holder of a token', () => {
+  test('reads its own scopes, limits and what remains, and pays nothing for it', async () => {
+    const token = await installation.token('acme', '--name', 'curious', '--limit', '5', '--window', '3600');
+    const url = `${sidecar.dataUrl}/.well-known/tollkeeper`;
+    const before = installation.upstream.requests.length;
+    for (let i = 0; i < 7; i++) expect((await call(url, { token: token.secret })).status).toBe(200);
+    await call(products(), { token: token.secret });
+    const answer = await call(url, { token: token.secret });
+    expect(answer.json()).toMatchObject({
+      id: token.id,
+      tenant: 'acme',
+      scopes: ['products:read'],
+      expiresAt: null,
+      limits: [{ limit: 5, window: 3600, algorithm: 'sliding-window' }],
+      nearest: { remaining: 4 },
+    });
+    expect(answer.text).not.toContain(token.secret.slice(-38));
+    expect(installation.upstream.requests.length - before).toBe(1);
+    expect((await call(url)).status).toBe(401);
+  });
+});
+
+describe('a token that another system issued', () => {
+  const plaintext = 'legacy-0123456789abcdef';
+  const sha256 = createHash('sha256').update(plaintext).digest('hex');
+
+  test('is admitted once its hash was imported, also after that hash moved to another token', async () => {
+    const open = await installation.sidecar({ env: { TOLLKEEPER_FOREIGN_TOKENS: 'true' } });
+    const url = `${open.dataUrl}/api/v1/products`;
+    expect(slugOf(await call(url, { token: plaintext }))).toBe('invalid-token');
+    const importing = ['--tenant', 'acme', '--scopes', 'products:read', '--sha256', sha256];
+    const first = (await installation.command('token', 'import', '--name', 'legacy', ...importing)) as {
+      token: { id: string };
+    };
+    expect((await call(url, { token: plaintext })).status).toBe(200);
+    await installation.command('token', 'rotate', first.token.id);
+    expect((await call(url, { token: plaintext })).status).toBe(401);
+    await installation.command('token', 'delete', first.token.id);
+    await installation.command('token', 'import', '--name', 'legacy again', ...importing);
+    expect((await call(url, { token: plaintext })).status).toBe(200);
+    // A sidecar that was not told to look for such tokens refuses them without asking.
+    expect(slugOf(await call(products(), { token: plaintext }))).toBe('invalid-token');
   });
 });

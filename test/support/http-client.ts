@@ -32,6 +32,6 @@ export async function call(url: string, options: CallOptions = {}): Promise<Answ
 
 /** The problem slug of a refusal, '' for any other answer. */
 export function slugOf(answer: Answer): string {
-  if (!String(answer.headers['content-type']).startsWith('application/problem+json')) return '';
+  if (answer.text === '' || !String(answer.headers['content-type']).startsWith('application/problem+json')) return '';
   return String(answer.json().type).replace('https://tollkeeper.dev/problems/', '');
 }

@@ -1,14 +1,14 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { blankVerdict, type Verdict } from '../../../src/admission/admit.js';
-import { Admission, type AdmissionOptions, type StoreErrorKind } from '../../../src/admission/batcher.js';
+import { Admission, type AdmissionOptions } from '../../../src/admission/batcher.js';
 import type { Limit } from '../../../src/admission/limit.js';
 import { connect } from '../../../src/redis/connect.js';
 import { keys } from '../../../src/redis/keys.js';
+import type { StoreErrorKind } from '../../../src/telemetry/metrics.js';
 import { initialise, installation, nameOf, ticketOf, type TicketFields, writeRecord } from '../../lua/admit-rig.js';
 import { type RedisServer, startRedis } from '../../support/redis.js';
 
 const token = keys.token('batched');
-const commandTimeoutMs = 100;
 
 let server: RedisServer;
 let admission: Admission;
@@ -17,14 +17,15 @@ let batchSizes: number[];
 let storeErrors: StoreErrorKind[];
 let deniedLocally: number;
 
-async function start(options: Partial<AdmissionOptions> = {}): Promise<void> {
+/** A deadline that only a fault can miss, except where a test is about deadlines. */
+async function start({ commandTimeoutMs = 2000, ...options }: Partial<AdmissionOptions> = {}): Promise<void> {
   redis = connect({ url: server.url, commandTimeoutMs }, 'admission');
   batchSizes = [];
   storeErrors = [];
   deniedLocally = 0;
   admission = new Admission({
     redis,
-    queueMax: 1000,
+    queueMax: 100_000,
     commandTimeoutMs,
     observer: {
       batchAnswered: (size) => batchSizes.push(size),
@@ -51,6 +52,12 @@ afterEach(async () => {
   redis.disconnect();
   await server.stop();
 });
+
+async function restart(options: Partial<AdmissionOptions>): Promise<void> {
+  admission.close();
+  redis.disconnect();
+  await start(options);
+}
 
 async function setLimit(limit: number, version = 1): Promise<void> {
   const limits: Limit[] = [{ limit, window: 3600, algorithm: 'sliding-window' }];
@@ -109,14 +116,14 @@ describe('batching', () => {
   });
 
   test('a ticket is never settled inside submit, nor in the microtasks after it', async () => {
-    await setLimit(0.5);
+    await setLimit(1);
     admission.denials.enabled = true;
     const settled: string[] = [];
     const submit = (fields: Partial<TicketFields>): number =>
       admission.submit(
         ticketOf({ tokenKey: token, ...fields }, (verdict) => settled.push(nameOf(verdict.code))),
       ) as never;
-    await ask();
+    await askMany(2);
     submit({});
     await Promise.resolve();
     await new Promise<void>((resolve) => process.nextTick(resolve));
@@ -136,9 +143,7 @@ describe('batching', () => {
   });
 
   test('beyond the queue’s bound a ticket is told at once that there are too many', async () => {
-    admission.close();
-    redis.disconnect();
-    await start({ queueMax: 10 });
+    await restart({ queueMax: 10 });
     expect(tally(await askMany(25))).toEqual({ admitted: 10, overloaded: 15 });
     expect(await remaining()).toBe(990);
   });
@@ -216,13 +221,15 @@ describe('faults of Redis', () => {
     expect(await remaining()).toBe(994);
   });
 
-  test('frozen: every ticket is settled within its deadline, and soon nobody waits', async () => {
+  test('frozen: no ticket is left hanging, and soon nobody waits', async () => {
+    await restart({ commandTimeoutMs: 100 });
     await ask();
     server.freeze();
     const waits: number[] = [];
+    const told = new Set<string>();
     const timed = async (): Promise<void> => {
       const from = performance.now();
-      expect(await askName()).toBe('storeUnavailable');
+      told.add(await askName());
       waits.push(performance.now() - from);
     };
     const asked: Promise<void>[] = [];
@@ -232,7 +239,10 @@ describe('faults of Redis', () => {
       await new Promise<void>((resolve) => setImmediate(resolve));
     }
     await Promise.all(asked);
-    expect(Math.max(...waits)).toBeLessThan(commandTimeoutMs + 50);
+    expect(told).toEqual(new Set(['storeUnavailable']));
+    // One and a half deadlines, and what a busy machine adds.
+    expect(Math.max(...waits)).toBeLessThan(150 + 100);
+    expect(waits.filter((wait) => wait > 50).length).toBeLessThan(waits.length / 2);
     expect(storeErrors).toContain('timeout');
     expect(admission.breakerState).not.toBe('closed');
     server.thaw();
@@ -245,7 +255,7 @@ describe('faults of Redis', () => {
     await server.kill();
     const from = performance.now();
     expect(tally(await askMany(100))).toEqual({ storeUnavailable: 100 });
-    expect(performance.now() - from).toBeLessThan(commandTimeoutMs + 50);
+    expect(performance.now() - from).toBeLessThan(1000);
     await server.restart({ keepData: false });
     const back = performance.now();
     await untilSettled(askName, 'storeEmpty');
@@ -256,11 +266,11 @@ describe('faults of Redis', () => {
     const control = server.client();
     await control.config('SET', 'min-replicas-to-write', '1');
     expect(await askName()).toBe('storeUnavailable');
-    expect(storeErrors).toEqual(['replicas']);
+    expect(storeErrors).toEqual(['replication']);
     await control.config('SET', 'min-replicas-to-write', '0');
     await control.hset(token, 'limits', 'garbage');
     expect(await askName()).toBe('unreadable');
-    expect(storeErrors).toEqual(['replicas', 'unreadable-record']);
+    expect(storeErrors).toEqual(['replication', 'unreadable-record']);
   });
 });
 

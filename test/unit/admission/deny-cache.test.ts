@@ -9,7 +9,7 @@ const refusal = (fields: Partial<Verdict> = {}): Verdict =>
 function enabledCache(entriesMax = 10): { cache: DenyCache; sentAtMs: number } {
   const cache = new DenyCache(entriesMax);
   cache.enabled = true;
-  return { cache, sentAtMs: performance.now() + 1 };
+  return { cache, sentAtMs: Math.ceil(performance.now() + 1) };
 }
 
 test('a refusal holds for its cost and more, until its wait has passed since it was sent', () => {

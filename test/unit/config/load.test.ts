@@ -95,7 +95,7 @@ describe('each bad value is refused by one exact sentence', () => {
     ],
     [
       { TOLLKEEPER_TOKEN_PREFIX: 'sk-live' },
-      'tokenPrefix: found "sk-live", allowed is up to 24 letters and digits, words joined by _, such as sk_live ' +
+      'tokenPrefix: found "sk-live", allowed is up to 32 lower-case letters and digits, words joined by _, such as sk_live ' +
         '(TOLLKEEPER_TOKEN_PREFIX)',
     ],
     [
