@@ -44,6 +44,8 @@ export function limitKey(limit: Limit): string {
 
 /** Bytes of one limit in the compiled form. */
 const compiledSize = 25;
+/** A bucket takes at most 142 years to fill: beyond, the microseconds of a time are not exact in Lua's numbers. */
+const bucketDepthMaxUs = 2 ** 52;
 
 /**
  * The form of `recordFields.limits` that lua/admit.lua reads, little-endian, 25 bytes a limit in the order given: kind
@@ -63,8 +65,10 @@ export function compileLimits(limits: readonly Limit[]): Buffer {
     }
     compiled.writeUInt8(kinds[limit.algorithm], at);
     compiled.writeUIntLE(limit.window * 1000, at + 7, 6);
-    compiled.writeUIntLE(emissionIntervalUs(limit), at + 13, 6);
-    compiled.writeUIntLE(limit.burst ?? limit.limit, at + 19, 6);
+    const intervalUs = emissionIntervalUs(limit);
+    const burst = Math.min(limit.burst ?? limit.limit, Math.max(1, Math.floor(bucketDepthMaxUs / intervalUs)));
+    compiled.writeUIntLE(intervalUs, at + 13, 6);
+    compiled.writeUIntLE(burst, at + 19, 6);
   });
   return compiled;
 }

@@ -4,7 +4,7 @@
  */
 
 /** Whose fault a refusal is; the closed set behind the `outcome` alerts in dashboards. */
-export type Fault = 'client' | 'upstream' | 'platform';
+type Fault = 'client' | 'upstream' | 'platform';
 
 export interface Problem {
   readonly slug: string;

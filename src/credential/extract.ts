@@ -16,7 +16,7 @@ export interface BearerCredential {
 }
 
 /** A token that another system issued; its id is found by its SHA-256. */
-export interface ForeignCredential {
+interface ForeignCredential {
   readonly kind: 'foreign';
   readonly digest: Buffer;
 }

@@ -7,7 +7,7 @@ import { createHmac, createSecretKey, timingSafeEqual, type KeyObject } from 'no
 export { isTokenId } from '../token/format.js';
 
 /** How far a timestamp may be from Redis' clock, in milliseconds, to either side. */
-export const hmacSkewMs = 300_000;
+const hmacSkewMs = 300_000;
 
 const claimMarginMs = 1_000;
 

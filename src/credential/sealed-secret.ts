@@ -66,7 +66,7 @@ export function sealSecret(plaintext: string, tokenId: string, keys: MasterKeys)
  * - `unknown-key`: sealed under a master key that was not given.
  * - `tampered`: altered, of another token, or sealed under another key of the same id.
  */
-export type SealFailure = 'malformed' | 'unknown-key' | 'tampered';
+type SealFailure = 'malformed' | 'unknown-key' | 'tampered';
 
 export type OpenedSecret =
   | { readonly secret: string; readonly failure?: undefined; readonly message?: undefined }

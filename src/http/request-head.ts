@@ -13,7 +13,7 @@ import { isFieldValue, parseConnectionOptions } from './field.js';
 import { isValidHost } from './host.js';
 import { saneRequestId } from './request-id.js';
 
-export const allowedMethods = 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS';
+const allowedMethods = 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS';
 const methodSet = new Set(allowedMethods.split(', '));
 
 const malformed = {

@@ -7,7 +7,7 @@
  */
 import { crc32 } from 'node:zlib';
 
-export const shardCount = 64;
+const shardCount = 64;
 
 /** Virtual shard of a text (a tenant's slug, a token's id): '00' to '3f'. */
 export function shardOf(text: string): string {

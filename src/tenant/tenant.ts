@@ -2,8 +2,8 @@
 import type { Limit, RateLimit } from '../admission/limit.js';
 import { RecordReader } from './record-reader.js';
 
-export const tenantStates = ['active', 'deleting'] as const;
-export type TenantState = (typeof tenantStates)[number];
+const tenantStates = ['active', 'deleting'] as const;
+type TenantState = (typeof tenantStates)[number];
 
 /** Tokens of a tenant unless it is told otherwise. */
 export const maxTokensDefault = 25;

@@ -18,7 +18,7 @@ import { type TokenRecord, tokenModes } from './token.js';
 
 const metadataEntriesMax = 20;
 /** Grace of a rotated secret, at most: 30 days. */
-export const graceSecondsMax = 2_592_000;
+const graceSecondsMax = 2_592_000;
 
 const description = z
   .string()
@@ -62,12 +62,12 @@ const shared = {
   metadata: metadata.default({}),
 };
 
-export const tokenDraftInput = z.strictObject({ ...shared, mode: z.enum(tokenModes).default('bearer') });
+const tokenDraftInput = z.strictObject({ ...shared, mode: z.enum(tokenModes).default('bearer') });
 
 /** A token that another system issued, known by its SHA-256 alone. */
-export const importDraftInput = z.strictObject({ ...shared, sha256 });
+const importDraftInput = z.strictObject({ ...shared, sha256 });
 
-export const tokenChangesInput = z.strictObject({
+const tokenChangesInput = z.strictObject({
   name: nameInput.optional(),
   description: description.optional(),
   scopes: scopes.optional(),
@@ -81,7 +81,7 @@ export const tokenChangesInput = z.strictObject({
   metadata: z.record(metadataKey, metadataValue.nullable()).optional(),
 });
 
-export const rotationInput = z.strictObject({ graceSeconds: z.int().min(0).max(graceSecondsMax).default(0) });
+const rotationInput = z.strictObject({ graceSeconds: z.int().min(0).max(graceSecondsMax).default(0) });
 
 type DraftField =
   | 'name'

@@ -13,7 +13,7 @@ import { OperatorError } from '../core/failure.js';
 import { shardOf } from '../redis/keys.js';
 
 const alphabet = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
-export const idLength = 12;
+const idLength = 12;
 const secretLength = 32;
 const checksumLength = 6;
 const prefixLengthMax = 32;

@@ -3,11 +3,11 @@ import type { Limit, Quota, RateLimit } from '../admission/limit.js';
 import { RecordReader } from '../tenant/record-reader.js';
 
 export const tokenModes = ['bearer', 'hmac'] as const;
-export type TokenMode = (typeof tokenModes)[number];
+type TokenMode = (typeof tokenModes)[number];
 
 /** `revoked` is final; `active` and `inactive` are two positions of a switch. */
-export const tokenStates = ['active', 'inactive', 'revoked'] as const;
-export type TokenState = (typeof tokenStates)[number];
+const tokenStates = ['active', 'inactive', 'revoked'] as const;
+type TokenState = (typeof tokenStates)[number];
 
 export interface TokenRecord {
   readonly id: string;

@@ -16,6 +16,11 @@ test('the compiled form is what lua/admit.lua reads: 25 bytes a limit, little-en
   expect(compileLimits([]).length).toBe(0);
 });
 
+test('a bucket that would take centuries to fill is cut to what can be counted exactly', () => {
+  const compiled = compileLimits([{ limit: 1, window: 31_622_400, algorithm: 'token-bucket', burst: 1e9 }]);
+  expect(compiled.readUIntLE(19, 6)).toBe(142);
+});
+
 test('identities differ by algorithm, window and period, not by number', () => {
   const sliding = (limit: number): Limit => ({ limit, window: 60, algorithm: 'sliding-window' });
   expect(limitKey(sliding(1))).toBe(limitKey(sliding(2)));
