@@ -35,6 +35,14 @@ const programs = [
     otherwise: 'Install openssl',
   },
   {
+    purpose: 'the signing snippets of docs/hmac.md, which the tests run',
+    for: 'test',
+    required: false,
+    found: () => onPath('python3') && onPath('php'),
+    debian: ['python3', 'php-cli'],
+    otherwise: 'Install python3 and php-cli',
+  },
+  {
     purpose: 'the peers nginx-proxy and nginx-lua-redis of the benchmark',
     for: 'bench',
     required: false,
