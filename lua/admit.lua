@@ -3,8 +3,8 @@
 --   decided under, is the request inside its time window and used for the first time, has it units left; then charge
 -- keys: meta, record..., claim...
 -- argv: installation, batch, clock
--- reply: now in ms; then 5 integers a request: code, limit index, remaining, reset ms, retry ms; then for each moved
---   record its index among the records and its JSON
+-- reply: now in ms; the verdicts, 20 bytes a request; then for each moved record its index among the records and its
+--   JSON
 -- writes: `counters` of the records that were charged (one field a record, at most 8 limits of 33 pairs each), and one
 --   string a claim, which expires at the time the request gives
 -- complexity: one read and at most one write a record, one command for all claims and one a claim made, O(limits) a
@@ -18,12 +18,13 @@
 --    tenant record, 0 = not known yet (2), the version decided under, 0 = none cached (4)
 --    cost in units, 0 charges nothing (4), claim, 1 = the first claim key, 0 = none (2)
 --    ms, 6 bytes each: not before, not at or after (0 = no bound), the claim is kept until
+-- verdict, little-endian: code (1), limit index (1, 255 = none), remaining, reset in ms, retry in ms (6 each).
 -- codes, in the order of the checks; where nothing is charged, nothing is claimed either:
 --    1 admitted: charged and claimed              6 too late            limit index, remaining, reset and retry
 --    2 confirmed: cost 0, claimed                 7 too early           speak of the limit nearest to its end
 --    3 moved: the record is another version       8 replayed            (9, 10: of the one with the longest wait);
 --    4 unknown: no such record                    9 limited             the index counts the token's limits from 0,
---    5 the store is empty or another one         10 quota used up       then the tenant's; -1: there is none
+--    5 the store is empty or another one         10 quota used up       then the tenant's
 --   11 the record cannot be read
 --
 -- All requests are decided on one state in memory and everything is written at the end: a token that comes a hundred
@@ -216,7 +217,7 @@ local function answer(code, meters, tenant_meters)
       best, best_index = meter, #meters + at - 1
     end
   end
-  if not best then return code, -1, 0, 0, 0 end
+  if not best then return code, 255, 0, 0, 0 end
   return code, best_index, best.free > 0 and best.free or 0, reset_ms(best), 0
 end
 
@@ -287,7 +288,7 @@ local function decide(
     code = code or tenant_code
     tenant_meters = tenant.meters
   end
-  if code then return code, -1, 0, 0, 0 end
+  if code then return code, 255, 0, 0, 0 end
 
   local meters = token.meters
   if not_after_ms ~= 0 and now_ms >= not_after_ms then return answer(TOO_LATE, meters, tenant_meters) end
@@ -308,17 +309,15 @@ local function decide(
   return answer(cost > 0 and ADMITTED or CONFIRMED, meters, tenant_meters)
 end
 
-local reply = { now_ms }
-local filled = 1
+local verdicts = {}
 for at = 3, #batch, 36 do
-  reply[filled + 1], reply[filled + 2], reply[filled + 3], reply[filled + 4], reply[filled + 5] =
-    decide(struct.unpack('<I2I4I2I4I4I2I6I6I6', batch, at))
-  filled = filled + 5
+  verdicts[#verdicts + 1] = struct.pack('<BBI6I6I6', decide(struct.unpack('<I2I4I2I4I4I2I6I6I6', batch, at)))
 end
 
+local reply = { now_ms, table.concat(verdicts) }
 for at = 1, #moved do
-  reply[filled + 1], reply[filled + 2] = moved[at], redis.call('HGET', KEYS[moved[at] + 1], 'record')
-  filled = filled + 2
+  reply[#reply + 1] = moved[at]
+  reply[#reply + 1] = redis.call('HGET', KEYS[moved[at] + 1], 'record')
 end
 
 -- Everything is packed before the first write.

@@ -2,18 +2,11 @@
  * CPU of one admission, in Redis and in this process: `npx tsx bench/micro/admission.ts [rounds]`.
  * The best of ten rounds each, because other work on the machine only ever adds.
  */
-import {
-  AdmitBatch,
-  type AdmissionTicket,
-  admitScript,
-  type Verdict,
-  verdictCodes,
-} from '../../src/admission/admit.js';
+import { AdmitBatch, type AdmissionTicket, bindAdmit, type Verdict, verdictCodes } from '../../src/admission/admit.js';
 import { Admission } from '../../src/admission/batcher.js';
 import { compileLimits, type Limit } from '../../src/admission/limit.js';
 import { connectOrFail } from '../../src/redis/connect.js';
 import { keys } from '../../src/redis/keys.js';
-import { bindScript } from '../../src/redis/scripts.js';
 import { startRedis } from '../../test/support/redis.js';
 
 const rounds = Number(process.argv[2] ?? 10);
@@ -37,7 +30,7 @@ const limitSets: Readonly<Record<string, readonly Limit[]>> = {
 
 const server = await startRedis();
 const redis = await connectOrFail({ url: server.url, commandTimeoutMs: 5000 });
-const run = bindScript(redis, admitScript);
+const run = bindAdmit(redis);
 
 async function redisCpuUs(): Promise<number> {
   const text = await redis.info('cpu');

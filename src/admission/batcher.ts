@@ -16,12 +16,12 @@
  */
 import type { Redis } from 'ioredis';
 import { Breaker, type BreakerState } from '../redis/breaker.js';
-import { bindScript, type RunScript } from '../redis/scripts.js';
+import type { RunScript } from '../redis/scripts.js';
 import { type StoreErrorKind, storeErrorKind } from '../telemetry/metrics.js';
 import {
   AdmitBatch,
   type AdmissionTicket,
-  admitScript,
+  bindAdmit,
   blankVerdict,
   stateWithoutRedis,
   type Verdict,
@@ -96,7 +96,7 @@ export class Admission {
   readonly #turn = (): void => this.#endTurn();
 
   constructor(options: AdmissionOptions) {
-    this.#run = bindScript(options.redis, admitScript);
+    this.#run = bindAdmit(options.redis);
     this.#observer = options.observer;
     this.#commandTimeoutMs = options.commandTimeoutMs;
     this.#batchSizeMax = options.batchSizeMax ?? 128;

@@ -41,9 +41,9 @@ export const changesChannel = 'tk:changes';
 export const recordFields = {
   /** Integer, raised by every change; what a sidecar decided under an older one is decided again. */
   version: 'version',
-  /** msgpack array of compiled limits, see admission/limit.ts. */
+  /** Compiled limits, fixed-size binary: admission/limit.ts. */
   limits: 'limits',
-  /** msgpack map of limit key -> state, written by the admission script alone. */
+  /** Used units by limit, binary: written by lua/admit.lua alone, which describes it. */
   counters: 'counters',
   /** The record itself, JSON. */
   record: 'record',
@@ -68,7 +68,7 @@ export const keyCatalogue: readonly KeyDescription[] = [
   {
     key: 'tk:tenant:{shard}:<slug>',
     type: 'hash',
-    holds: '`version`, `record` (JSON), `limits` and `counters` (msgpack), `maxTokens`, `state`',
+    holds: '`version`, `record` (JSON), `limits` and `counters` (binary), `maxTokens`, `state`',
     bound: 'one a tenant',
   },
   {
@@ -80,7 +80,7 @@ export const keyCatalogue: readonly KeyDescription[] = [
   {
     key: 'tk:token:{shard}:<id>',
     type: 'hash',
-    holds: '`version`, `record` (JSON with the SHA-256 of the secret), `limits` and `counters` (msgpack)',
+    holds: '`version`, `record` (JSON with the SHA-256 of the secret), `limits` and `counters` (binary)',
     bound: 'one a token',
   },
   {

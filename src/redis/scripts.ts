@@ -78,12 +78,22 @@ export type RunScript = (keys: readonly string[], args: readonly (string | numbe
 
 /**
  * Binds a script to a connection. EVALSHA first; a server that lost its scripts (restart, SCRIPT FLUSH) answers
- * NOSCRIPT without having run anything, and ioredis sends the whole script then.
+ * NOSCRIPT without having run anything, and ioredis sends the whole script then. `replies` says how strings come back.
  */
-export function bindScript(redis: Redis, script: Script): RunScript {
+export function bindScript(redis: Redis, script: Script, replies: 'text' | 'binary' = 'text'): RunScript {
   const command = `tk_${script.name.replaceAll('-', '_')}`;
   redis.defineCommand(command, { lua: script.source });
-  const run = (redis as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>)[command];
-  if (run === undefined) throw new Error(`ioredis did not define ${command}`);
-  return (scriptKeys, args) => run.call(redis, scriptKeys.length, ...scriptKeys, ...args);
+  const method = replies === 'text' ? command : `${command}Buffer`;
+  const run = (redis as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>)[method];
+  if (run === undefined) throw new Error(`ioredis did not define ${method}`);
+  const call: RunScript = (scriptKeys, args) => run.call(redis, scriptKeys.length, ...scriptKeys, ...args);
+  return async (scriptKeys, args) => {
+    try {
+      return await call(scriptKeys, args);
+    } catch (error) {
+      // ioredis tried twice already, but the scripts may be flushed between its tries. Nothing has run.
+      if (error instanceof Error && error.message.startsWith('NOSCRIPT')) return call(scriptKeys, args);
+      throw error;
+    }
+  };
 }

@@ -175,7 +175,9 @@ describe('what a refusal tells', () => {
         for (const step of sequence) {
           clockUs += step.afterUs;
           const verdict = await rig.one({ tokenKey, cost: step.cost }, clockUs);
-          if (verdict.retryMs === 0 || step.cost > smallest) continue;
+          if (verdict.retryMs === 0) continue;
+          expect(verdict.resetMs).toBeLessThanOrEqual(verdict.retryMs);
+          if (step.cost > smallest) continue;
           const at = async (afterMs: number): Promise<boolean> => {
             await rig.redis.copy(tokenKey, trial, 'REPLACE');
             return (await rig.one({ tokenKey: trial, cost: step.cost }, clockUs + afterMs * 1000)).code === 1;

@@ -3,7 +3,7 @@ import type { Redis } from 'ioredis';
 import {
   AdmitBatch,
   type AdmissionTicket,
-  admitScript,
+  bindAdmit,
   blankVerdict,
   type Verdict,
   type VerdictCode,
@@ -11,7 +11,7 @@ import {
 } from '../../src/admission/admit.js';
 import { compileLimits, type Limit } from '../../src/admission/limit.js';
 import { allShards, keys } from '../../src/redis/keys.js';
-import { bindScript, type RunScript } from '../../src/redis/scripts.js';
+import type { RunScript } from '../../src/redis/scripts.js';
 
 export const installation = 'rig-installation';
 
@@ -53,7 +53,7 @@ export class AdmitRig {
 
   constructor(redis: Redis) {
     this.redis = redis;
-    this.#run = bindScript(redis, admitScript);
+    this.#run = bindAdmit(redis);
   }
 
   /** One batch at one time (microseconds; Redis' own clock when left out); verdicts in the order of the tickets. */
