@@ -13,7 +13,7 @@ import { nginxProxy } from './peers/nginx-proxy.js';
 import { conditionLines, scenarioLines } from './report/conditions.js';
 import { describeMachine } from './report/machine.js';
 import { writeMarkdown } from './report/markdown.js';
-import { expensiveFunctions, newestProfile, profileLines } from './report/profile.js';
+import { costLines, newestProfile, profileCosts } from './report/profile.js';
 import { ratiosOf, summarize } from './report/summary.js';
 import { bodyLines, failureLines, markdownTable, ratioLines, terminalTable } from './report/tables.js';
 import { echo } from './scenarios/echo.js';
@@ -23,6 +23,7 @@ import type { Scenario } from './scenarios/scenario.js';
 
 const scenarios: readonly Scenario[] = [echo, nginxProxy, proxyBearer, proxyDenied];
 const profiledFunctions = 25;
+const profiledParts = 16;
 
 function isBody(name: string): name is BodyScenario {
   return (bodyScenarios as readonly string[]).includes(name);
@@ -76,8 +77,10 @@ function printProfile(dir: string, run: Run): void {
   if (run.window === undefined || run.figures === undefined) return;
   const file = newestProfile(dir);
   console.log(`\n${run.scenario}, self time without idle (${file}):`);
-  const costs = expensiveFunctions(file, run.window, run.figures.requests);
-  for (const line of profileLines(costs, profiledFunctions)) console.log(line);
+  const { functions, parts } = profileCosts(file, run.window, run.figures.requests);
+  for (const line of costLines(functions, profiledFunctions)) console.log(line);
+  console.log(`\n${run.scenario}, by part, with what it calls in Node and natively:`);
+  for (const line of costLines(parts, profiledParts)) console.log(line);
 }
 
 async function main(options: BenchOptions): Promise<boolean> {

@@ -2,9 +2,9 @@
 -- purpose: the one atomic decision about every request of a batch: is each record still the version the sidecar
 --   decided under, is the request inside its time window and used for the first time, has it units left; then charge
 -- keys: meta, record..., claim...
--- argv: installation, batch, clock
+-- argv: installation, batch, clock, preview
 -- reply: now in ms; the verdicts, 20 bytes a request; then for each moved record its index among the records and its
---   JSON
+--   JSON; in a preview, then for each record its limits, 18 bytes each
 -- writes: `counters` of the records that were charged (one field a record, at most 8 limits of 33 pairs each), and one
 --   string a claim, which expires at the time the request gives
 -- complexity: one read and at most one write a record, one command for all claims and one a claim made, O(limits) a
@@ -13,6 +13,8 @@
 --
 -- installation: id the store must carry, '' when the sidecar has not learned one yet.
 -- clock: '' for Redis' own, else microseconds (tests).
+-- preview: 'preview' decides in the same way and writes nothing; left out in every real admission. A limit is told as it
+--   is before any charge, little-endian: units left, capacity, reset in ms (6 each).
 -- batch: little-endian: how many of KEYS are records (2 bytes), then 36 bytes a request:
 --    token record, 1 = the first (2), the version decided under, 0 = none cached (4)
 --    tenant record, 0 = not known yet (2), the version decided under, 0 = none cached (4)
@@ -318,6 +320,19 @@ local reply = { now_ms, table.concat(verdicts) }
 for at = 1, #moved do
   reply[#reply + 1] = moved[at]
   reply[#reply + 1] = redis.call('HGET', KEYS[moved[at] + 1], 'record')
+end
+
+if ARGV[4] == 'preview' then
+  for index = 1, record_count do
+    local meters, states = records[index] and records[index].meters or no_meters, ''
+    for at = 1, #meters do
+      local meter = meters[at]
+      meter.free, meter.charged = meter.free + meter.charged, 0
+      states = states .. struct.pack('<I6I6I6', meter.free > 0 and meter.free or 0, meter.capacity, reset_ms(meter))
+    end
+    reply[#reply + 1] = states
+  end
+  return reply
 end
 
 -- Everything is packed before the first write.

@@ -43,6 +43,14 @@ const programs = [
     otherwise: 'Install python3 and php-cli',
   },
   {
+    purpose: 'the reverse proxies that the end-to-end tests put in front of Tollkeeper',
+    for: 'test',
+    required: false,
+    found: () => onPath('nginx') && onPath('haproxy') && onPath('caddy'),
+    debian: ['nginx', 'haproxy', 'caddy'],
+    otherwise: 'Install nginx, haproxy (with Lua) and caddy',
+  },
+  {
     purpose: 'the peers nginx-proxy and nginx-lua-redis of the benchmark',
     for: 'bench',
     required: false,

@@ -62,6 +62,7 @@ function isExpected(body: unknown): boolean {
 const statuses: Record<string, number> = {};
 const latencies = new Samples();
 let answered = 0;
+let mismatch = '';
 let windowNon2xx = 0;
 let phase: 'warm-up' | 'window' | 'drain' = 'warm-up';
 let before: Snapshot | undefined;
@@ -110,6 +111,10 @@ run.on('response', (client, status, _bytes, responseMs) => {
   }
 });
 
+run.on('reqMismatch', (body: unknown) => {
+  if (mismatch === '') mismatch = String(body).slice(0, 300);
+});
+
 setTimeout(() => {
   before = snapshot();
   fromUs = monotonicUs();
@@ -137,6 +142,7 @@ function report(sent: number, errors: number, mismatches: number): void {
     answered,
     errors,
     mismatches,
+    mismatch,
     statuses,
     window: {
       durationMs: end.atMs - start.atMs,

@@ -34,6 +34,8 @@ export interface LoadReport {
   readonly errors: number;
   /** Answers with another body than expected. */
   readonly mismatches: number;
+  /** The first of those bodies. */
+  readonly mismatch: string;
   readonly statuses: Readonly<Record<string, number>>;
   readonly window: {
     readonly durationMs: number;

@@ -38,7 +38,7 @@ export interface Run {
   readonly statuses: Readonly<Record<string, number>>;
   /** Absent when there was no window at all. */
   readonly figures?: Figures;
-  /** CPU time of a fixed piece of work around the run, by the least of this session (see calm.ts). */
+  /** CPU time of a fixed piece of work around the run, by the least this machine has shown (see calm.ts). */
   readonly slowdown: number;
   /** Ends of the measured window on the monotonic clock, microseconds. */
   readonly window?: { readonly fromUs: number; readonly toUs: number };
@@ -122,7 +122,7 @@ function loadFaults(report: LoadReport): string[] {
   const faults: string[] = [];
   if (report.window.requests === 0) faults.push('no answer in the measured window');
   if (report.errors > 0) faults.push(`${report.errors} errors or timeouts`);
-  if (report.mismatches > 0) faults.push(`${report.mismatches} answers with a wrong body`);
+  if (report.mismatches > 0) faults.push(`${report.mismatches} answers with a wrong body (${report.mismatch})`);
   if (report.sent !== report.answered) faults.push(`${report.sent} requests sent, ${report.answered} answered`);
   return faults;
 }

@@ -30,6 +30,7 @@ export async function startTollkeeper(stage: Stage, options: TollkeeperOptions):
     planes: ['data', 'admin'],
     env: {
       TOLLKEEPER_LISTEN: '127.0.0.1:0',
+      TOLLKEEPER_VERIFY_LISTEN: '127.0.0.1:0',
       TOLLKEEPER_ADMIN_LISTEN: '127.0.0.1:0',
       TOLLKEEPER_REDIS_URL: store.url,
       TOLLKEEPER_UPSTREAM: options.upstream,

@@ -13,7 +13,7 @@ import { bindScript, loadScript, type RunScript } from '../redis/scripts.js';
 const script = loadScript({
   name: 'admit',
   keys: ['meta', 'record...', 'claim...'],
-  argv: ['installation', 'batch', 'clock'],
+  argv: ['installation', 'batch', 'clock', 'preview'],
 });
 
 /** Binds the script to a connection. Its strings come back as Buffers: the verdicts are binary. */
@@ -125,9 +125,9 @@ export class AdmitBatch {
 
   /**
    * Sends the tickets. `installation` is the id the store must carry ('' while unknown); `clockUs` replaces Redis'
-   * clock, for tests. Rejects with what the connection or Redis says.
+   * clock, for tests; `isPreview` decides and writes nothing. Rejects with what the connection or Redis says.
    */
-  async send(run: RunScript, installation: string, clockUs?: number): Promise<unknown> {
+  async send(run: RunScript, installation: string, clockUs?: number, isPreview = false): Promise<unknown> {
     const { tickets } = this;
     const recordIndex = this.#recordIndex;
     const claimIndex = this.#claimIndex;
@@ -156,7 +156,9 @@ export class AdmitBatch {
     }
     batch.writeUInt16LE(recordIndex.size, 0);
     if (claimIndex.size > 0) scriptKeys.push(...claimIndex.keys());
-    return run(scriptKeys, [installation, batch, clockUs === undefined ? '' : String(clockUs)]);
+    const args = [installation, batch, clockUs === undefined ? '' : String(clockUs)];
+    if (isPreview) args.push('preview');
+    return run(scriptKeys, args);
   }
 
   /** Whether `reply` has the shape that the script's header promises for the last `send`. */

@@ -5,6 +5,8 @@ import { addConfigOption } from './config-option.js';
 import type { CliContext, RegisterCommand } from './context.js';
 import { registerDemo } from './demo.js';
 import { registerDoctor } from './doctor.js';
+import { registerExplain } from './explain.js';
+import { registerGen } from './gen.js';
 import { registerLogs } from './logs.js';
 import { registerPolicy } from './policy.js';
 import { registerServe } from './serve.js';
@@ -16,6 +18,8 @@ import { packageVersion } from '../app/version.js';
 const commands: readonly RegisterCommand[] = [
   registerDemo,
   registerDoctor,
+  registerExplain,
+  registerGen,
   registerLogs,
   registerPolicy,
   registerServe,

@@ -6,6 +6,7 @@ import { OperatorError } from '../core/failure.js';
 import { connectOrFail, displayAddress, type RedisTarget } from '../redis/connect.js';
 import { readInstallation } from '../redis/meta.js';
 import { type Check, fail, ok, warn } from './doctor-check.js';
+import { checkMasterKey } from './doctor-master-key.js';
 
 /** Beyond these, in ms, limits and expiry are decided on another time than the one people see. */
 const clockWarnMs = 2000;
@@ -61,7 +62,13 @@ async function checkTokenRedis(redis: Redis, config: Config): Promise<Check[]> {
     await checkReplicas(redis, info, config.redisMinReplicas),
     await checkClock(redis),
     await checkInstallation(redis),
+    await checkSecrets(redis, config),
   ];
+}
+
+async function checkSecrets(redis: Redis, config: Config): Promise<Check> {
+  const check = await asked(checkMasterKey(redis, config));
+  return isRefusal(check) ? notTold('masterKey', check, 'to read the keys tk:*') : check;
 }
 
 type Info = ReadonlyMap<string, string> | Refusal;

@@ -41,7 +41,7 @@ export async function examine(sources: ConfigSources): Promise<Check[]> {
     ...(problems.length === 0 ? [ok('configuration', 'no problem')] : []),
     ...checkSettings(config).filter(({ check }) => untouched(check)),
     ...(untouched('redisUrl', 'logRedisUrl', 'redisTlsCa', 'redisTlsCert', 'redisTlsKey')
-      ? await checkRedis(config)
+      ? (await checkRedis(config)).filter(({ check }) => untouched(check))
       : []),
     ...(untouched('upstream') ? [await checkUpstream(config)] : []),
     checkDescriptors(config),

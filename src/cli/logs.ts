@@ -160,7 +160,11 @@ function wholeNumber(text: string): number {
 
 const unitMs: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: dayMs, w: 7 * dayMs };
 
-function sinceTime(text: string, nowMs: number): number {
+/**
+ * The Unix time in ms of a `--since`: 10m, 2h, 7d before now, or an RFC 3339 time.
+ * @throws OperatorError (exit code 2) for anything else.
+ */
+export function sinceTime(text: string, nowMs: number): number {
   const ago = /^(\d{1,6})([smhdw])$/.exec(text);
   if (ago !== null) return nowMs - Number(ago[1]) * (unitMs[ago[2] as string] as number);
   const timeMs = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/i.test(text) ? Date.parse(text) : NaN;

@@ -1,4 +1,4 @@
-/** `tollkeeper serve`: runs until SIGTERM or SIGINT; SIGHUP reads the policy again. */
+/** `tollkeeper serve`: runs until SIGTERM or SIGINT; SIGHUP reads the policy again, SIGUSR2 restarts the workers. */
 import { once } from 'node:events';
 import type { Command } from 'commander';
 import type { Config } from '../config/schema.js';
@@ -17,10 +17,14 @@ export function registerServe(program: Command, context: CliContext): void {
       // The other commands need not load the servers.
       const { serve } = await import('../app/serve.js');
       const app = await serve(readConfig());
-      const reload = (): void => app.reload(readConfig);
+      const reload = (): void => void app.reload(readConfig);
+      const restart = (): void => void app.restart();
       process.on('SIGHUP', reload);
-      await Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')]);
+      process.on('SIGUSR2', restart);
+      const failure = await Promise.race([app.failed, once(process, 'SIGTERM'), once(process, 'SIGINT')]);
       await app.close();
       process.off('SIGHUP', reload);
+      process.off('SIGUSR2', restart);
+      if (failure instanceof Error) throw failure;
     });
 }

@@ -1,4 +1,4 @@
-/** `tollkeeper token create|import|list|show|update|rotate|revoke|activate|deactivate|delete`. */
+/** `tollkeeper token create|import|list|show|update|rotate|revoke|activate|deactivate|delete`; `rekey` has its own file. */
 import type { Command } from 'commander';
 import type { Config } from '../config/schema.js';
 import { parseMasterKeys, sealSecret } from '../credential/sealed-secret.js';
@@ -22,6 +22,7 @@ import {
   type TokenFlags,
   type UpdateFlags,
 } from './token-flags.js';
+import { registerTokenRekey } from './token-rekey.js';
 import { printToken, tokenColumns, tokenRow } from './token-text.js';
 
 interface JsonFlag {
@@ -136,6 +137,8 @@ export const registerToken: RegisterCommand = (program, context) => {
     if (flags.json === true) printJson(context, { deleted: id });
     else context.out(`Token ${id} is deleted.`);
   });
+
+  registerTokenRekey(token, context);
 };
 
 function tokenRepository(store: Store, config: Config): TokenRepository {

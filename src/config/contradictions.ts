@@ -9,6 +9,7 @@ interface Contradiction extends ConfigProblem {
 }
 
 type Settings = ReadonlyMap<ConfigKey, Setting>;
+type ListenKey = 'listen' | 'verifyListen' | 'adminListen';
 
 /** Every contradiction among `settings`, which the schema has accepted one by one. */
 export function contradictionsIn(settings: Settings): Contradiction[] {
@@ -41,17 +42,25 @@ function tlsFilesWithoutTls(settings: Settings): Contradiction[] {
 }
 
 function listenersCollide(settings: Settings): Contradiction[] {
-  const data = addressOf(settings, 'listen');
-  const admin = addressOf(settings, 'adminListen');
-  if (data.port === 0 || data.port !== admin.port) return [];
-  if (data.host !== admin.host && !isAnyHost(data.host) && !isAnyHost(admin.host)) return [];
-  const setting = settings.get('adminListen') ?? settings.get('listen');
+  return [
+    ...samePort(settings, 'listen', 'adminListen'),
+    ...samePort(settings, 'listen', 'verifyListen'),
+    ...samePort(settings, 'verifyListen', 'adminListen'),
+  ];
+}
+
+function samePort(settings: Settings, one: ListenKey, other: ListenKey): Contradiction[] {
+  const first = addressOf(settings, one);
+  const second = addressOf(settings, other);
+  if (first.port === 0 || first.port !== second.port) return [];
+  if (first.host !== second.host && !isAnyHost(first.host) && !isAnyHost(second.host)) return [];
+  const setting = settings.get(other) ?? settings.get(one);
   return [
     {
-      key: 'adminListen',
-      message: `found port ${admin.port}, which listen takes too; give each its own`,
+      key: other,
+      message: `found port ${second.port}, which ${one} takes too; give each its own`,
       source: setting?.source ?? 'default',
-      keys: ['listen', 'adminListen'],
+      keys: [one, other],
     },
   ];
 }
@@ -76,8 +85,9 @@ function upstreamIsItself(settings: Settings): Contradiction[] {
   ];
 }
 
-function addressOf(settings: Settings, key: 'listen' | 'adminListen'): Address {
-  return parseAddress(String(settings.get(key)?.value ?? defaultOf(key))) as Address;
+/** Port 0, which collides with nothing, for a listener that is off. */
+function addressOf(settings: Settings, key: ListenKey): Address {
+  return parseAddress(String(settings.get(key)?.value ?? defaultOf(key))) ?? { host: '', port: 0 };
 }
 
 function isAnyHost(host: string): boolean {

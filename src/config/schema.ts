@@ -75,6 +75,18 @@ const listeners = {
       (value) => parseAddress(value) !== undefined,
     ),
   ),
+  verifyListen: keyWithDefault(
+    '127.0.0.1:8081',
+    text(
+      {
+        group: 'Listeners',
+        allowed: `${address}, or off`,
+        meaning:
+          'Where the verify plane listens: nginx, Caddy, HAProxy, Traefik or Envoy ask there whether a request may pass. Only `trustedProxies` are answered.',
+      },
+      (value) => value === 'off' || parseAddress(value) !== undefined,
+    ),
+  ),
   adminListen: keyWithDefault(
     '127.0.0.1:9090',
     text(
@@ -213,6 +225,11 @@ const credentials = {
       },
       isOwnHeaderPrefix,
     ),
+  ),
+  messageSignatures: onOff(
+    'Credentials',
+    true,
+    'Take `Signature-Input` and `Signature` (RFC 9421) for a credential; off, both go to the upstream, whose business they are.',
   ),
   hmacMaxBody: integer(
     'Credentials',

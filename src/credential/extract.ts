@@ -1,12 +1,13 @@
 /**
- * Finds the one credential of a request (RFC 6750 section 2.1; `X-API-Key` and HMAC headers beside it).
+ * Finds the one credential of a request (RFC 6750 section 2.1; `X-API-Key` and the two forms of signatures beside it).
  * Never from the query or a cookie. More than one is refused: which of them counts must not be a guess.
  */
 import { deny, type Denial } from '../core/problems.js';
 import type { RequestHead } from '../http/request-head.js';
 import { parseToken } from '../token/format.js';
 import { sha256 } from './bearer.js';
-import { isNonce, isSignatureHex, isTokenId, parseTimestamp } from './hmac.js';
+import { emptyBodySha256, isNonce, isSignatureHex, isTokenId, parseTimestamp } from './hmac.js';
+import { coverageGap, declaredSha256, type MessageSignature, parseMessageSignature } from './message-signature.js';
 
 export interface BearerCredential {
   readonly kind: 'bearer';
@@ -31,7 +32,23 @@ export interface HmacCredential {
   readonly nonce: string;
 }
 
-export type Credential = BearerCredential | ForeignCredential | HmacCredential;
+/** A signature by RFC 9421. */
+interface MessageSignatureCredential {
+  readonly kind: 'message-signature';
+  readonly id: string;
+  /** `created`, Unix seconds. */
+  readonly timestampS: number;
+  /** Lower-case hex of the signature's bytes: one text, however they were spelt. */
+  readonly signature: string;
+  /** Lower-case hex: the body that is signed, as its Content-Digest says; the empty one when that is not covered. */
+  readonly bodySha256Hex: string;
+  readonly signed: MessageSignature;
+}
+
+/** Either form of a signed request. */
+export type SignatureCredential = HmacCredential | MessageSignatureCredential;
+
+export type Credential = BearerCredential | ForeignCredential | SignatureCredential;
 
 export interface CredentialOptions {
   readonly tokenPrefix: string;
@@ -45,16 +62,21 @@ export const invalidSignature = deny('invalid-signature', 'The signature does no
 const staleTimestamp = deny('stale-timestamp', 'The timestamp must be unix seconds in decimal digits.');
 const incompleteHmac = deny('invalid-signature', 'A signed request needs the token, timestamp and signature headers.');
 
+/** Refusals of message signatures by their sentence, of which there are as many as the code has. */
+const refusals = new Map<string, Denial>();
+
 /** Foreign tokens outside these lengths are refused without asking Redis. */
 const foreignLengthMin = 16;
 const foreignLengthMax = 512;
 
 /** The credential, or the refusal that says why there is none. Costs one SHA-256 and no look-up. */
 export function extractCredential(head: RequestHead, options: CredentialOptions): Credential | Denial {
-  const count = Number(head.hasAuthorization) + Number(head.hasApiKey) + Number(head.hasHmac);
+  const count =
+    Number(head.hasAuthorization) + Number(head.hasApiKey) + Number(head.hasHmac) + Number(head.hasMessageSignature);
   if (count > 1) return ambiguous;
   if (count === 0) return missing;
   if (head.hasHmac) return hmacCredential(head);
+  if (head.hasMessageSignature) return messageSignatureCredential(head);
   if (head.hasApiKey) return tokenCredential(head.apiKey, options);
   const token = bearerToken(head.authorization);
   return token === '' ? missing : tokenCredential(token, options);
@@ -97,4 +119,44 @@ function hmacCredential(head: RequestHead): HmacCredential | Denial {
     signature: head.hmacSignature,
     nonce: head.hmacNonce,
   };
+}
+
+/** Everything that the request alone shows is judged here, so that no answer depends on whether the token exists. */
+function messageSignatureCredential(head: RequestHead): MessageSignatureCredential | Denial {
+  if (!head.hasSignature || !head.hasSignatureInput) {
+    return unsigned('A message signature needs both Signature-Input and Signature.');
+  }
+  const signed = parseMessageSignature(head.signatureInput, head.signature);
+  if ('refused' in signed) return unsigned(signed.refused);
+  // A digest speaks of a body, also where the body itself is not visible (verify plane).
+  const hasBody = head.contentLength !== 0 || head.fieldValue('content-digest') !== undefined;
+  const gap = coverageGap(signed, hasBody);
+  if (gap !== undefined) return unsigned(gap.refused);
+  for (const name of signed.components) {
+    if (!name.startsWith('@') && head.fieldValue(name) === undefined) {
+      return unsigned('The signature covers a field that is absent, or that is not passed on to the upstream.');
+    }
+  }
+  let bodySha256Hex = emptyBodySha256;
+  if (signed.components.includes('content-digest')) {
+    bodySha256Hex = declaredSha256(head.fieldValue('content-digest') as string);
+    if (bodySha256Hex === '') return unsigned('Content-Digest must hold the sha-256 of the body, 32 bytes in base64.');
+  }
+  return {
+    kind: 'message-signature',
+    id: signed.keyId,
+    timestampS: signed.createdS,
+    signature: signed.signature.toString('hex'),
+    bodySha256Hex,
+    signed,
+  };
+}
+
+function unsigned(detail: string): Denial {
+  let denial = refusals.get(detail);
+  if (denial === undefined) {
+    denial = deny('invalid-signature', detail);
+    refusals.set(detail, denial);
+  }
+  return denial;
 }

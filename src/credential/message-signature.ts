@@ -1,11 +1,13 @@
 /**
- * HTTP Message Signatures (RFC 9421) with `hmac-sha256`: the groundwork, not yet offered on any listener.
+ * HTTP Message Signatures (RFC 9421) with `hmac-sha256`: the second form of a signed request (docs/hmac.md).
  *
- * Three steps, each pure: {@link parseMessageSignature} reads the two fields, {@link coverageGap} says what a signature
- * leaves open that Tollkeeper wants closed, {@link messageSignatureMatches} compares. The RFC lets a signer choose what
- * is covered; here a signature that covers less than method, target, time, key and body is refused (RFC 9421, 7.2).
+ * Steps, each pure: {@link parseMessageSignature} reads the two fields, {@link coverageGap} says what a signature leaves
+ * open that Tollkeeper wants closed, {@link messageSignatureMatches} compares. The RFC lets a signer choose what is
+ * covered; here a signature that covers less than method, target, time, key and body is refused (RFC 9421, 7.2).
  *
- * `@path` with `@query` cannot tell `/a` from `/a?` (RFC 9421, 2.2.7); `@target-uri` can.
+ * `@path` with `@query` cannot tell `/a` from `/a?` (RFC 9421, 2.2.7); `@target-uri` can. Both requests have the same
+ * signature then, and so one claim. A signature base begins with a quote and the other form's canonical string with a
+ * method: no signature of one form is one of the other.
  */
 import { createHmac, timingSafeEqual, type KeyObject } from 'node:crypto';
 import { type Dictionary, type InnerList, isInnerList, parseDictionary, serializeInnerList } from 'structured-headers';
@@ -189,12 +191,12 @@ export function messageSignatureMatches(
 }
 
 /**
- * Whether a `Content-Digest` (RFC 9530) names the SHA-256 of the body. Other algorithms may stand beside it and are not
- * looked at; alone they are not enough.
+ * The SHA-256 of the body that a `Content-Digest` (RFC 9530) names, in lower-case hex; '' when it names none. Other
+ * algorithms may stand beside it and are not looked at; alone they are not enough.
  */
-export function contentDigestMatches(contentDigest: string, bodySha256: Buffer): boolean {
+export function declaredSha256(contentDigest: string): string {
   const declared = byteSequence(dictionaryOf(contentDigest)?.get('sha-256')?.[0]);
-  return declared?.length === 32 && bodySha256.length === 32 && timingSafeEqual(declared, bodySha256);
+  return declared?.length === 32 ? declared.toString('hex') : '';
 }
 
 function derivedValue(name: string, { method, scheme, host, target }: SignedMessage): string | undefined {

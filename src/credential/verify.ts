@@ -4,16 +4,25 @@
  */
 import type { KeyObject } from 'node:crypto';
 import { deny, type Denial } from '../core/problems.js';
+import type { RequestHead } from '../http/request-head.js';
 import type { PreparedToken } from '../token/cache.js';
 import { digestMatches } from './bearer.js';
-import { type Credential, type HmacCredential, invalidSignature, invalidToken } from './extract.js';
+import {
+  type BearerCredential,
+  type Credential,
+  invalidSignature,
+  invalidToken,
+  type SignatureCredential,
+} from './extract.js';
 import { notAfterMs, notBeforeMs, signatureMatches } from './hmac.js';
 import type { HmacSecrets } from './hmac-secrets.js';
+import { messageSignatureMatches, type SignedMessage } from './message-signature.js';
 
 const revoked = deny('token-revoked', 'This token was revoked and never works again.');
 const inactive = deny('token-inactive', 'This token is switched off.');
 const expired = deny('token-expired', 'This token has expired.');
 const stale = deny('stale-timestamp', 'The timestamp is more than 300 s from the server time in the Date header.');
+const signatureExpired = deny('stale-timestamp', 'The signature has expired: its parameter expires is in the past.');
 const unreadable = deny('store-unavailable', 'The secret of this token cannot be read.', { retryAfterS: 5 });
 
 /** What a verification found besides its refusal; one object is filled again and again. */
@@ -25,11 +34,37 @@ export interface Verification {
   notAfterMs: number;
 }
 
+/** The request as it was sent: what a signature is held against. */
+export interface SentRequest {
+  readonly method: string;
+  /** Path and query, byte for byte. */
+  readonly targetAsSent: string;
+  /** The host the client asked for, and whether by HTTPS. */
+  readonly host: string;
+  readonly secure: boolean;
+  /** Lower-case hex. */
+  readonly bodySha256Hex: string;
+  readonly head: Pick<RequestHead, 'fieldValue'>;
+}
+
+/** Checks a credential of whichever kind against a token's record. Fills `found`. */
+export function verifyCredential(
+  token: PreparedToken,
+  credential: BearerCredential | SignatureCredential,
+  secrets: HmacSecrets,
+  request: SentRequest,
+  found: Verification,
+): Denial | undefined {
+  return credential.kind === 'bearer'
+    ? verifyBearer(token, credential.digest, found)
+    : verifySignature(token, credential, secrets, request, found);
+}
+
 /**
  * Checks a Bearer token's digest: the current secret, or the previous one while its grace lasts. Fills `found`.
  * The work is the same for every outcome: an unknown secret cannot be told from a wrong one by time.
  */
-export function verifyBearer(token: PreparedToken, digest: Buffer, found: Verification): Denial | undefined {
+function verifyBearer(token: PreparedToken, digest: Buffer, found: Verification): Denial | undefined {
   found.authentic = false;
   found.notBeforeMs = 0;
   found.notAfterMs = token.notAfterMs;
@@ -43,52 +78,70 @@ export function verifyBearer(token: PreparedToken, digest: Buffer, found: Verifi
 }
 
 /** Checks a signature over the request as it was sent. Fills `found` with the overlap of skew and expiry. */
-export function verifyHmac(
+function verifySignature(
   token: PreparedToken,
-  credential: HmacCredential,
+  credential: SignatureCredential,
   secrets: HmacSecrets,
-  method: string,
-  targetAsSent: string,
-  bodySha256Hex: string,
+  request: SentRequest,
   found: Verification,
 ): Denial | undefined {
   found.authentic = false;
   found.notBeforeMs = notBeforeMs(credential.timestampS);
   found.notAfterMs = earlier(token.notAfterMs, notAfterMs(credential.timestampS) + 1);
+  const expiresMs = expiryOf(credential);
+  if (expiresMs > 0) found.notAfterMs = earlier(found.notAfterMs, expiresMs);
   if (token.record.mode !== 'hmac') return invalidSignature;
   const current = secrets.current(token);
   if (current === undefined) return unreadable;
-  if (!signedBy(current, credential, method, targetAsSent, bodySha256Hex)) {
+  if (!signedBy(current, credential, request)) {
     const previous = secrets.previous(token);
-    if (previous === undefined || !signedBy(previous, credential, method, targetAsSent, bodySha256Hex)) {
-      return invalidSignature;
-    }
+    if (previous === undefined || !signedBy(previous, credential, request)) return invalidSignature;
     found.notAfterMs = earlier(found.notAfterMs, token.record.previousUntil ?? 1);
   }
   found.authentic = true;
   return standing(token);
 }
 
-function signedBy(
-  key: KeyObject,
-  credential: HmacCredential,
-  method: string,
-  targetAsSent: string,
-  bodySha256Hex: string,
-): boolean {
-  const { timestampText, nonce, signature } = credential;
-  return signatureMatches(key, method, targetAsSent, timestampText, nonce, bodySha256Hex, signature);
+function signedBy(key: KeyObject, credential: SignatureCredential, request: SentRequest): boolean {
+  if (credential.kind === 'hmac') {
+    const { timestampText, nonce, signature } = credential;
+    const { method, targetAsSent, bodySha256Hex } = request;
+    return signatureMatches(key, method, targetAsSent, timestampText, nonce, bodySha256Hex, signature);
+  }
+  const matches = messageSignatureMatches(key, credential.signed, signedMessage(request));
+  return matches && credential.bodySha256Hex === request.bodySha256Hex;
+}
+
+/** A request in the terms of RFC 9421. */
+export function signedMessage(request: SentRequest): SignedMessage {
+  return {
+    method: request.method,
+    scheme: request.secure ? 'https' : 'http',
+    host: request.host,
+    target: request.targetAsSent,
+    field: (name) => request.head.fieldValue(name),
+  };
+}
+
+/** First millisecond (Unix) at which a signature has expired by its own word; 0: it says none. */
+function expiryOf(credential: SignatureCredential): number {
+  return credential.kind === 'hmac' || credential.signed.expiresS < 0
+    ? 0
+    : Math.max(1, credential.signed.expiresS * 1000);
 }
 
 /** The refusal for a request outside its window: which of expiry, grace and skew it missed. */
 export function outsideWindow(token: PreparedToken, nowMs: number, credential: Credential): Denial {
   if (token.notAfterMs !== 0 && nowMs >= token.notAfterMs) return expired;
-  if (credential.kind !== 'hmac') return invalidToken;
+  if (!('timestampS' in credential)) return invalidToken;
   const { timestampS } = credential;
-  return nowMs < notBeforeMs(timestampS) || nowMs > notAfterMs(timestampS) ? stale : invalidSignature;
+  if (nowMs < notBeforeMs(timestampS) || nowMs > notAfterMs(timestampS)) return stale;
+  const expiresMs = expiryOf(credential);
+  return expiresMs > 0 && nowMs >= expiresMs ? signatureExpired : invalidSignature;
 }
 
-function standing(token: PreparedToken): Denial | undefined {
+/** The refusal of a token that is switched off or revoked, whoever shows its secret. */
+export function standing(token: PreparedToken): Denial | undefined {
   if (token.record.state === 'revoked') return revoked;
   return token.record.state === 'inactive' ? inactive : undefined;
 }

@@ -21,7 +21,7 @@ const httpsRequired = deny('https-required', 'This tenant accepts HTTPS only.');
 const addressRefused = deny('address-not-allowed', "This address is not on the token's allow-list.");
 const noRoute = deny('route-not-allowed', 'The policy has no route for this method and path.');
 
-/** `tenantHost` is the configured `*.example.com`, '' when hosts name no tenant. */
+/** The first of the checks below that fails. `tenantHost` is the configured `*.example.com`, '' when hosts name no tenant. */
 export function authorize(
   token: PreparedToken,
   tenant: PreparedTenant,
@@ -30,17 +30,47 @@ export function authorize(
   tenantHost: string,
   addresses: AddressList,
 ): Denial | undefined {
+  return (
+    tenantDenial(tenant, subject, tenantHost) ??
+    httpsDenial(tenant, subject) ??
+    addressDenial(token, subject, addresses) ??
+    routeDenial(subject, policy) ??
+    scopeDenial(token, subject)
+  );
+}
+
+export function tenantDenial(
+  tenant: PreparedTenant,
+  subject: AuthorizationSubject,
+  tenantHost: string,
+): Denial | undefined {
   if (tenantHost !== '' && tenantOfHost(subject.host, tenantHost) !== tenant.slug) return otherTenant;
-  if (tenant.record.state === 'deleting') return tenantClosed;
-  if (tenant.record.requireHttps && !subject.secure) return httpsRequired;
+  return tenant.record.state === 'deleting' ? tenantClosed : undefined;
+}
+
+export function httpsDenial(tenant: PreparedTenant, subject: AuthorizationSubject): Denial | undefined {
+  return tenant.record.requireHttps && !subject.secure ? httpsRequired : undefined;
+}
+
+export function addressDenial(
+  token: PreparedToken,
+  subject: AuthorizationSubject,
+  addresses: AddressList,
+): Denial | undefined {
   const { allowedIps } = token.record;
-  if (allowedIps.length !== 0 && !addresses.includes(allowedIps, subject.clientAddress)) return addressRefused;
-  const { route } = subject;
-  if (route === undefined) {
-    const allow = policy.allowedMethods(subject.path);
-    if (allow !== '') return wrongMethod(allow);
-    return policy.defaultAllow ? undefined : noRoute;
-  }
+  return allowedIps.length === 0 || addresses.includes(allowedIps, subject.clientAddress) ? undefined : addressRefused;
+}
+
+export function routeDenial(subject: AuthorizationSubject, policy: Policy): Denial | undefined {
+  if (subject.route !== undefined) return undefined;
+  const allow = policy.allowedMethods(subject.path);
+  if (allow !== '') return wrongMethod(allow);
+  return policy.defaultAllow ? undefined : noRoute;
+}
+
+/** Without a route there is no scope to have. */
+export function scopeDenial(token: PreparedToken, { route }: AuthorizationSubject): Denial | undefined {
+  if (route === undefined) return undefined;
   for (const scope of route.scopes) {
     if (!token.scopes.has(scope)) return lacking(route);
   }

@@ -4,25 +4,27 @@
  * Facts of the binding (measured on 20.48) that shape this file:
  * - every answer leaves from a macrotask after the handler: the parser then closes on a pipelined second request;
  * - `end(body, true)` writes `Connection: close` at the point it has reached, so it may end only an answer of which
- *   nothing was written yet: streamed answers say close in their head;
- * - `endWithoutBody(n)` leaves the answer pending: HEAD writes Content-Length itself and calls it without arguments;
+ *   nothing was written yet: streamed answers say close in their head, and the client closes (or the binding, when the
+ *   request said it in just five letters, or after 10 s);
+ * - `endWithoutBody(n)` leaves the answer pending, `endWithoutBody(undefined, true)` writes a length of 2^63 - 1: HEAD
+ *   writes Content-Length itself and calls it without arguments;
  * - a response must not be touched after it was ended or aborted: `over` guards every entry;
- * - `onWritable` is set once a response;
- * - an answer given before the body's last byte leaves the connection without idle timeout: such an answer closes,
- *   or waits for the rest of the body to pass by.
+ * - the idle timeout starts when an answer ends and stops for good at the last byte of a body that comes later: an
+ *   answer to a request whose body has not ended closes, waits for the rest, or leaves it unread (paused) to time out.
  */
 import type { AdmissionTicket, Verdict } from '../admission/admit.js';
 import { retryAfterS } from '../admission/rate-headers.js';
 import type { Denial } from '../core/problems.js';
 import type { Credential } from '../credential/extract.js';
 import { emptyBodySha256 } from '../credential/hmac.js';
-import { dropResponseHeader } from '../http/drop-list.js';
-import { parseConnectionOptions } from '../http/field.js';
 import { renderDenial, statusLine } from '../http/problem.js';
 import type { RequestHead } from '../http/request-head.js';
+import { copyEndToEndFields, noLength } from '../http/response-head.js';
 import type { Route } from '../policy/routes.js';
 import type { PreparedTenant, PreparedToken } from '../token/cache.js';
 import type { UpstreamCall, UpstreamSink } from '../upstream/call.js';
+import { upstreamTimedOut } from '../upstream/failure.js';
+import { AnswerStream, type AnswerStreamOwner } from './answer-stream.js';
 import type { AuthorizationSubject } from './authorize.js';
 import type { HttpResponse } from './binding.js';
 import type { RequestBody } from './request-body.js';
@@ -34,31 +36,19 @@ export interface ExchangeOwner {
   /** Writes the limit headers of an admitted or refused request. */
   limitHeaders(exchange: Exchange, res: HttpResponse): void;
   readonly draining: boolean;
+  /** Those of which one side waits for the other; {@link Exchange.check} is called for them. */
+  readonly watched: Set<Exchange>;
 }
 
 /** Status recorded for a client that left before its answer (nginx' convention). */
 const clientClosedStatus = 499;
 
-const fieldUses = { copy: 0, drop: 1, contentLength: 2, connection: 3 } as const;
-type FieldUse = (typeof fieldUses)[keyof typeof fieldUses];
+/** A refused body up to this size is read to its end first, so that its sender does not meet a reset connection. */
+const awaitedBodyBytesMax = 256 * 1024;
+/** A client that has sent nothing of its body for this long waits for its answer, ms. */
+const quietBodyMs = 1000;
 
-/** Spellings of field names seen from the upstream; bounded, since an upstream may echo its callers. */
-const useBySpelling = new Map<string, FieldUse>();
-const spellingsMax = 2000;
-
-/** What becomes of an upstream's field, by its name as spelt. */
-function fieldUse(name: string): FieldUse {
-  const known = useBySpelling.get(name);
-  if (known !== undefined) return known;
-  const lower = name.toLowerCase();
-  let use: FieldUse = dropResponseHeader(lower) ? fieldUses.drop : fieldUses.copy;
-  if (lower === 'content-length') use = fieldUses.contentLength;
-  else if (lower === 'connection') use = fieldUses.connection;
-  if (useBySpelling.size < spellingsMax) useBySpelling.set(name, use);
-  return use;
-}
-
-export class Exchange implements AdmissionTicket, AuthorizationSubject, UpstreamSink {
+export class Exchange implements AdmissionTicket, AuthorizationSubject, UpstreamSink, AnswerStreamOwner {
   readonly #owner: ExchangeOwner;
   readonly res: HttpResponse;
   readonly head: RequestHead;
@@ -67,6 +57,8 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
 
   // What the stages found out, in their order.
   requestId = '';
+  /** What is asked for; on the verify plane another request's than the one that is answered. */
+  method = '';
   clientAddress = '';
   /** The host the client asked for, behind a trusted proxy too. */
   host = '';
@@ -120,21 +112,17 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
   #upstreamDone = false;
   #early: Buffer[] = [];
   #flushQueued = false;
-  /** Announced length of the upstream's answer, -1 when it announced none. */
-  #length = -1;
-  #unsent: Buffer | undefined;
-  #unsentAt = 0;
-  #endWaitsForBody = false;
+  /** Announced length of the upstream's answer. */
+  #length: number = noLength;
+  #stream: AnswerStream | undefined;
+  /** What is left to do when the rest of the request's body has passed by. */
+  #afterBody: (() => void) | undefined;
 
   constructor(owner: ExchangeOwner, res: HttpResponse, head: RequestHead, startedAtMs: number) {
     this.#owner = owner;
     this.res = res;
     this.head = head;
     this.startedAtMs = startedAtMs;
-  }
-
-  get method(): string {
-    return this.head.method;
   }
 
   admissionSettled(verdict: Verdict): void {
@@ -153,10 +141,73 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
   cut(outcome: string): void {
     if (this.over) return;
     this.#call?.abort();
+    this.#close();
+    this.#finish(outcome);
+  }
+
+  /** Sends a whole body. Where the request said close in five letters, the binding closes without saying so. */
+  #endWhole(body: string | Buffer, closing: boolean): void {
+    if (closing && this.head.connection.length === 5) this.res.writeHeader('Connection', 'close');
+    this.res.end(body, closing);
+  }
+
+  /** Closes the connection, which calls the binding's abort callback. */
+  #close(): void {
     this.over = true;
     this.res.close();
     this.over = false;
-    this.#finish(outcome);
+  }
+
+  /** The request cannot be carried on (its body is too large): whatever is under way ends, and the connection too. */
+  abandon(denial: Denial): void {
+    this.#call?.abort();
+    this.#call = undefined;
+    setImmediate(() => this.refuse(denial, true));
+  }
+
+  /**
+   * Looks after a request while one side waits for the other; called every second. `idleMs`: longest standstill.
+   * Answers whether it has to be called again.
+   */
+  check(nowMs: number, idleMs: number): boolean {
+    if (this.over) return false;
+    const { body } = this;
+    const stream = this.#stream;
+    if (stream?.blocked === true) {
+      if (nowMs - stream.takenAtMs > idleMs) {
+        this.cut('client-closed');
+        return false;
+      }
+      if (body?.paused !== true) stream.keepOpen();
+    }
+    if (body !== undefined && !body.complete) {
+      const quietMs = nowMs - body.movedAtMs;
+      if (this.#afterBody !== undefined && quietMs > quietBodyMs) this.#bodyPassed();
+      else if (this.#afterBody === undefined && quietMs > idleMs) this.abandon(upstreamTimedOut);
+      else body.keepOpen();
+    }
+    return !this.over && (this.#bodyIsComing || this.isBlocked);
+  }
+
+  /** Lets the rest of the body pass by, as long as it keeps coming; `then` answers, in a macrotask of its own. */
+  #letBodyPass(body: RequestBody, then: () => void): void {
+    this.#afterBody = then;
+    body.discard(() => setImmediate(() => this.#bodyPassed()));
+  }
+
+  #bodyPassed(): void {
+    const then = this.#afterBody;
+    this.#afterBody = undefined;
+    if (!this.over) then?.();
+  }
+
+  /** Whether the upstream's answer ends with its head (RFC 9112 section 6.3). */
+  get #isBodiless(): boolean {
+    return this.head.method === 'HEAD' || this.status === 204 || this.status === 304;
+  }
+
+  get #bodyIsComing(): boolean {
+    return this.body !== undefined && !this.body.complete;
   }
 
   // ---- an answer of our own
@@ -164,6 +215,17 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
   /** Answers a refusal. `close` ends the connection: framing faults, and bodies that were not read. */
   refuse(denial: Denial, close: boolean): void {
     if (this.over) return;
+    if (this.#headWritten) return this.cut(denial.problem.slug);
+    const { body } = this;
+    if (!close && body !== undefined && !body.complete && body.remaining <= awaitedBodyBytesMax) {
+      this.#letBodyPass(body, () => this.#refuseNow(denial, false));
+    } else {
+      this.#refuseNow(denial, close);
+    }
+  }
+
+  #refuseNow(denial: Denial, close: boolean): void {
+    this.#call?.abort();
     const rendered = renderDenial(denial);
     const body = rendered.before + this.requestId + rendered.after;
     // A refusal by a limit gets its Retry-After with the limit's headers.
@@ -173,10 +235,19 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
       if (rendered.challenge !== '') res.writeHeader('WWW-Authenticate', rendered.challenge);
       if (denial.allow !== '') res.writeHeader('Allow', denial.allow);
       if (waitS > 0) res.writeHeader('Retry-After', String(waitS));
+      this.writeRefusal(denial.problem.status, body);
     });
   }
 
-  /** Answers `text` with the limit headers; `extra` writes further headers inside the cork. */
+  /** Further headers of a refusal, inside the cork; the verify plane has some. */
+  protected writeRefusal(_status: number, _body: string): void {}
+
+  /** The status that goes over the wire for `status`, which is what is recorded; one asker knows only a few. */
+  protected statusSent(status: number): number {
+    return status;
+  }
+
+  /** Answers `text` with the limit headers; `extra` writes further headers inside the cork. '' is no content type. */
   answer(
     status: number,
     outcome: string,
@@ -190,22 +261,25 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
     const closing = close || this.#mustClose();
     this.status = status;
     res.cork(() => {
-      res.writeStatus(statusLine(status));
-      res.writeHeader('Content-Type', contentType);
+      res.writeStatus(statusLine(this.statusSent(status)));
+      if (contentType !== '') res.writeHeader('Content-Type', contentType);
       res.writeHeader('Cache-Control', 'no-store');
       res.writeHeader('X-Request-Id', this.requestId);
       extra?.();
       this.#owner.limitHeaders(this, res);
-      if (this.head.method !== 'HEAD') {
-        this.bytesOut = text.length;
-        res.end(text, closing);
+      // An empty text is the same answer to HEAD as to any other method.
+      if (this.head.method !== 'HEAD' || text === '') {
+        this.bytesOut = Buffer.byteLength(text);
+        this.#endWhole(text, closing);
       } else if (closing) {
-        res.end('', true);
+        res.writeHeader('Connection', 'close');
+        res.tryEnd('', Buffer.byteLength(text));
       } else {
         res.writeHeader('Content-Length', String(Buffer.byteLength(text)));
         res.endWithoutBody();
       }
     });
+    if (this.head.method === 'HEAD' && text !== '' && closing) this.#close();
     this.#finish(outcome);
   }
 
@@ -236,6 +310,21 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
     return open;
   }
 
+  /** Whether the client takes no more of the answer for now. */
+  get isBlocked(): boolean {
+    return this.#stream?.blocked === true;
+  }
+
+  clientReady(): void {
+    if (this.over) return;
+    if (this.#upstreamDone) this.#endStream();
+    else this.#call?.resume();
+  }
+
+  answerSent(): void {
+    this.#finish('ok');
+  }
+
   upstreamEnd(): void {
     if (this.over) return;
     this.#upstreamDone = true;
@@ -245,8 +334,8 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
 
   upstreamFailed(denial: Denial): void {
     if (this.over) return;
-    if (this.#headWritten) this.cut(denial.problem.slug);
-    else this.refuse(denial, this.body !== undefined && !this.body.complete);
+    if (this.upstreamMs === 0) this.upstreamMs = performance.now() - this.upstreamStartedAtMs;
+    this.refuse(denial, false);
   }
 
   /** One flush when this read of the upstream's socket is done: a short answer then leaves in one write. */
@@ -259,141 +348,86 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
   flush(): void {
     this.#flushQueued = false;
     if (this.over || this.#headWritten) return;
-    this.res.cork(() => this.#writeUpstreamHead());
+    const { body } = this;
+    // Such an answer ends with its head, so it waits for the rest of the body.
+    if (this.#isBodiless && body !== undefined && !body.complete && this.#afterBody === undefined) {
+      this.#letBodyPass(body, () => this.res.cork(() => this.#writeUpstreamHead()));
+    } else {
+      this.res.cork(() => this.#writeUpstreamHead());
+    }
   }
 
   #writeUpstreamHead(): void {
-    const { res, head } = this;
-    this.#headWritten = true;
+    const { res } = this;
     const early = this.#early;
     this.#early = [];
+    this.#headWritten = true;
     res.writeStatus(statusLine(this.status));
-    this.#copyHeaders();
+    this.#length = copyEndToEndFields(this.#upstreamHeaders, res);
+    this.#upstreamHeaders = [];
     res.writeHeader('X-Request-Id', this.requestId);
     this.#owner.limitHeaders(this, res);
     const closing = this.#mustClose();
-    if (head.method === 'HEAD' || this.status === 204 || this.status === 304) {
-      this.#endBodyless(closing);
+    if (this.#isBodiless) {
+      this.#endBodiless(closing);
       return;
     }
-    if (this.#upstreamDone) {
+    if (this.#upstreamDone && !this.#bodyIsComing) {
       const whole = early.length === 1 ? (early[0] as Buffer) : Buffer.concat(early);
       this.bytesOut = whole.length;
-      res.end(whole, closing);
+      this.#endWhole(whole, closing);
       this.#finish('ok');
       return;
     }
-    if (closing) {
-      res.writeHeader('Connection', 'close');
-      // A length and a forced close cannot be had together from the binding: stream it chunked.
-      this.#length = -1;
-    }
-    res.onWritable((offset) => this.#writable(offset));
+    if (closing) res.writeHeader('Connection', 'close');
+    // An answer of announced length would end by itself, before the body has: see the head of this file.
+    if (this.#bodyIsComing) this.#length = noLength;
+    this.#stream = new AnswerStream(res, this.#length, this);
     for (const chunk of early) {
       if (this.over) return;
       this.#writeChunk(chunk);
     }
+    if (this.#upstreamDone && !this.over) this.#endStream();
   }
 
-  #endBodyless(closing: boolean): void {
+  #endBodiless(closing: boolean): void {
     const { res } = this;
-    if (closing) {
-      res.end('', true);
-    } else {
-      if (this.#length >= 0 && this.status !== 204) res.writeHeader('Content-Length', String(this.#length));
-      res.endWithoutBody();
-    }
+    if (closing) res.writeHeader('Connection', 'close');
+    if (this.#length !== noLength && this.status !== 204) res.writeHeader('Content-Length', String(this.#length));
+    this.#endPaused(() => res.endWithoutBody());
+  }
+
+  /** Ends the answer. What has not come of the request's body stays unread, so that the idle timeout ends it. */
+  #endPaused(end: () => void): void {
+    if (this.#bodyIsComing) this.res.pause();
+    end();
     this.#finish('ok');
-  }
-
-  /** End-to-end fields go to the client byte for byte as the upstream sent them. */
-  #copyHeaders(): void {
-    const { res } = this;
-    const headers = this.#upstreamHeaders;
-    const options = this.#readFraming(headers);
-    for (let at = 0; at + 1 < headers.length; at += 2) {
-      const name = (headers[at] as Buffer).toString('latin1');
-      if (fieldUse(name) !== fieldUses.copy) continue;
-      if (options.length !== 0 && options.includes(name.toLowerCase())) continue;
-      res.writeHeader(headers[at] as Buffer, headers[at + 1] as Buffer);
-    }
-    this.#upstreamHeaders = [];
-  }
-
-  /** Takes the announced length, and answers the fields that were meant for this hop only. */
-  #readFraming(headers: readonly Buffer[]): readonly string[] {
-    let connection = '';
-    for (let at = 0; at + 1 < headers.length; at += 2) {
-      const use = fieldUse((headers[at] as Buffer).toString('latin1'));
-      if (use === fieldUses.contentLength) this.#length = Number((headers[at + 1] as Buffer).toString('latin1'));
-      else if (use === fieldUses.connection) connection += `,${(headers[at + 1] as Buffer).toString('latin1')}`;
-    }
-    return connection === '' || connection === ',keep-alive' || connection === ',close'
-      ? []
-      : parseConnectionOptions(connection);
   }
 
   /** Answers false when the client takes no more for now. */
   #writeChunk(chunk: Buffer): boolean {
-    const { res } = this;
     this.bytesOut += chunk.length;
-    if (this.#length < 0) return res.write(chunk);
-    if (this.#unsent !== undefined) {
-      // The upstream was asked to pause, but what it had read already still comes.
-      this.#unsent = Buffer.concat([this.#unsent, chunk]);
-      return false;
-    }
-    const offset = res.getWriteOffset();
-    const [sent, done] = res.tryEnd(chunk, this.#length);
-    if (done) {
-      this.#finish('ok');
-      return true;
-    }
-    if (!sent) {
-      this.#unsent = chunk;
-      this.#unsentAt = offset;
-    }
-    return sent;
+    if (this.#stream?.write(chunk) !== false) return true;
+    this.#owner.watched.add(this);
+    return false;
   }
 
-  /** The client can take more: first what it still lacks, then the upstream goes on. */
-  #writable(offset: number): boolean {
-    if (this.over) return true;
-    if (this.#unsent !== undefined) {
-      const rest = this.#unsent.subarray(offset - this.#unsentAt);
-      const [sent, done] = this.res.tryEnd(rest, this.#length);
-      if (done) {
-        this.#finish('ok');
-        return true;
-      }
-      if (!sent) return false;
-      this.#unsent = undefined;
-    }
-    this.#call?.resume();
-    return true;
-  }
-
+  /** The upstream's answer is complete, or has become so and the client has taken what came before. */
   #endStream(): void {
-    if (this.#length >= 0) {
-      // All announced bytes were handed over, or the binding still drains them; less is a cut answer.
-      if (this.#unsent === undefined) this.cut('upstream-invalid-response');
-      return;
-    }
-    if (this.body !== undefined && !this.body.complete) {
-      this.#endWaitsForBody = true;
-      this.body.discard(() => {
-        if (this.over || !this.#endWaitsForBody) return;
-        this.res.cork(() => this.res.end());
-        this.#finish('ok');
-      });
-      return;
-    }
-    this.res.cork(() => this.res.end());
-    this.#finish('ok');
+    const { body } = this;
+    if (this.isBlocked) return;
+    // An announced length ends by itself: less than that is a cut answer.
+    if (this.#stream?.isChunked === false) this.cut('upstream-invalid-response');
+    else if (body !== undefined && !body.complete) this.#letBodyPass(body, () => this.#endChunks());
+    else this.#endChunks();
+  }
+
+  #endChunks(): void {
+    this.res.cork(() => this.#endPaused(() => this.res.end()));
   }
 
   #mustClose(): boolean {
-    return this.head.close || this.#owner.draining || (this.body !== undefined && !this.body.complete);
+    return this.head.close || this.#owner.draining || this.#bodyIsComing;
   }
 
   #finish(outcome: string): void {
@@ -403,14 +437,14 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
     this.outcome = outcome;
     this.body?.release();
     this.#early = [];
-    this.#unsent = undefined;
     this.#owner.finished(this);
   }
 }
 
-const flushQueue: Exchange[] = [];
+let flushQueue: Exchange[] = [];
 
 function flushAll(): void {
-  for (const exchange of flushQueue) exchange.flush();
-  flushQueue.length = 0;
+  const exchanges = flushQueue;
+  flushQueue = [];
+  for (const exchange of exchanges) exchange.flush();
 }

@@ -11,7 +11,8 @@ import type { TrustedProxies } from '../http/forwarded.js';
 import type { Logger } from '../telemetry/logger.js';
 import type { HttpApp, HttpBinding, HttpRequest, HttpResponse } from './binding.js';
 import { Exchange } from './exchange.js';
-import type { Pipeline } from './pipeline.js';
+import { bodyTooLarge, type Pipeline } from './pipeline.js';
+import { Port } from './port.js';
 import { RequestBody } from './request-body.js';
 
 export interface ListenerOptions {
@@ -21,31 +22,32 @@ export interface ListenerOptions {
   /** No other process may share the port. */
   readonly exclusive: boolean;
   readonly apiKeyHeader: boolean;
-  /** A body of which nothing moves this long is cut off, ms. */
+  /** A body of which nothing moves this long ends its request, ms. */
   readonly bodyIdleMs: number;
 }
 
-type ListenWithOptions = (
-  host: string,
-  port: number,
-  options: number,
-  done: (socket: ListenSocket | false) => void,
-) => unknown;
-type ListenSocket = Parameters<HttpBinding['us_listen_socket_close']>[0];
-
 const sweepIntervalMs = 1000;
 
+/** @throws OperatorError when the binding cannot use the files; it does not say why. */
+function tlsApp(binding: HttpBinding, { certPath, keyPath }: NonNullable<ListenerOptions['tls']>): HttpApp {
+  try {
+    return binding.SSLApp({ cert_file_name: certPath, key_file_name: keyPath });
+  } catch {
+    throw new OperatorError(
+      `Cannot serve TLS with the certificate ${certPath} and the key ${keyPath}: both must be readable PEM files that ` +
+        'belong together; check TOLLKEEPER_TLS_CERT and TOLLKEEPER_TLS_KEY.',
+    );
+  }
+}
+
 export class DataplaneListener {
-  readonly #binding: HttpBinding;
   readonly #pipeline: Pipeline;
   readonly #reader: RequestHeadReader;
   readonly #trusted: TrustedProxies;
   readonly #logger: Logger;
   readonly #options: ListenerOptions;
-  readonly #app: HttpApp;
-  readonly #withBody = new Set<Exchange>();
+  readonly #port: Port;
   readonly #sweep: NodeJS.Timeout;
-  #socket: ListenSocket | undefined;
 
   constructor(
     binding: HttpBinding,
@@ -55,17 +57,16 @@ export class DataplaneListener {
     logger: Logger,
     options: ListenerOptions,
   ) {
-    this.#binding = binding;
     this.#pipeline = pipeline;
     this.#reader = new RequestHeadReader(classify, options.apiKeyHeader);
     this.#trusted = trusted;
     this.#logger = logger;
     this.#options = options;
     const { tls } = options;
-    this.#app =
-      tls === undefined ? binding.App() : binding.SSLApp({ cert_file_name: tls.certPath, key_file_name: tls.keyPath });
-    this.#app.any('/*', (res, req) => this.#handle(res, req));
-    this.#sweep = setInterval(() => this.#cutIdleBodies(), sweepIntervalMs);
+    const app = tls === undefined ? binding.App() : tlsApp(binding, tls);
+    this.#port = new Port(binding, app);
+    app.any('/*', (res, req) => this.#handle(res, req));
+    this.#sweep = setInterval(() => this.#checkWatched(), sweepIntervalMs);
     this.#sweep.unref();
   }
 
@@ -75,32 +76,32 @@ export class DataplaneListener {
    */
   async listen(): Promise<string> {
     const { host, port, exclusive } = this.#options;
-    const sharing = exclusive ? this.#binding.LIBUS_LISTEN_EXCLUSIVE_PORT : 0;
-    const socket = await new Promise<ListenSocket | false>((resolve) => {
-      // The binding takes the options here too; its declarations know them without a host only.
-      (this.#app.listen as unknown as ListenWithOptions).call(this.#app, host, port, sharing, resolve);
-    });
-    if (!socket) {
+    const address = await this.#port.open(host, port, exclusive);
+    if (address === undefined) {
       throw new OperatorError(
         `Cannot listen on ${host}:${port}: the address is taken or not of this machine; choose another TOLLKEEPER_LISTEN.`,
       );
     }
-    this.#socket = socket;
-    return `${host}:${this.#binding.us_socket_local_port(socket)}`;
+    return address;
   }
 
-  /** Takes no new connections; answers from now on close theirs. */
-  stopAccepting(): void {
+  /** Open connections, idle ones included. */
+  get connections(): number {
+    return this.#port.connections;
+  }
+
+  /** Takes no new connections; answers from then on close theirs. */
+  async stopAccepting(): Promise<void> {
+    // In this order: a client told to close would come back to the port while it is still open.
+    await this.#port.stopAccepting();
     this.#pipeline.draining = true;
-    if (this.#socket !== undefined) this.#binding.us_listen_socket_close(this.#socket);
-    this.#socket = undefined;
   }
 
   /** Closes every connection, idle or not. */
   close(): void {
-    this.stopAccepting();
+    this.#pipeline.draining = true;
     clearInterval(this.#sweep);
-    this.#app.close();
+    this.#port.close();
   }
 
   #handle(res: HttpResponse, req: HttpRequest): void {
@@ -126,13 +127,14 @@ export class DataplaneListener {
   }
 
   #attachBody(exchange: Exchange, res: HttpResponse): void {
-    const body = new RequestBody(res, exchange.head.contentLength, exchange.startedAtMs);
+    const body = new RequestBody(res, exchange.head.contentLength, this.#pipeline.bodyBytesMax, exchange.startedAtMs);
     exchange.body = body;
-    this.#withBody.add(exchange);
+    const { watched } = this.#pipeline;
+    watched.add(exchange);
     res.onData((chunk, isLast) => {
       try {
-        if (isLast) this.#withBody.delete(exchange);
-        body.chunk(chunk, isLast, performance.now());
+        if (!body.chunk(chunk, isLast, performance.now()) && !exchange.over) exchange.abandon(bodyTooLarge);
+        if (isLast && !exchange.isBlocked) watched.delete(exchange);
       } catch (error) {
         this.#logger.error({ err: error }, 'a request body was not handled: this is a bug');
         exchange.cut('internal-error');
@@ -140,12 +142,12 @@ export class DataplaneListener {
     });
   }
 
-  /** A paused connection has no idle timeout in the binding, and does not tell that its client left. */
-  #cutIdleBodies(): void {
-    const stalledSinceMs = performance.now() - this.#options.bodyIdleMs;
-    for (const exchange of this.#withBody) {
-      if (exchange.over) this.#withBody.delete(exchange);
-      else if ((exchange.body?.movedAtMs ?? 0) < stalledSinceMs) exchange.cut('upstream-timeout');
+  /** Where one side waits for the other, the binding's own timeouts would end what moves, and keep what does not. */
+  #checkWatched(): void {
+    const nowMs = performance.now();
+    const { watched } = this.#pipeline;
+    for (const exchange of watched) {
+      if (!exchange.check(nowMs, this.#options.bodyIdleMs)) watched.delete(exchange);
     }
   }
 }

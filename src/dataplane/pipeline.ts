@@ -26,8 +26,9 @@ import {
 import { claimOf, claimUntilMs } from '../credential/hmac.js';
 import type { HmacSecrets } from '../credential/hmac-secrets.js';
 import { BodyCollector } from '../credential/signed-body.js';
-import { outsideWindow, type Verification, verifyBearer, verifyHmac } from '../credential/verify.js';
+import { outsideWindow, type Verification, verifyCredential } from '../credential/verify.js';
 import type { AddressList, TrustedProxies } from '../http/forwarded.js';
+import type { OriginalRequest } from '../http/original-request.js';
 import { newRequestId } from '../http/request-id.js';
 import { normalisePath, queryAllowed } from '../policy/path.js';
 import type { Policy, Route } from '../policy/routes.js';
@@ -42,6 +43,7 @@ import type { Exchange, ExchangeOwner } from './exchange.js';
 import { upstreamRequest } from './forward.js';
 import { recordExchange } from './record.js';
 import { describeSelf, selfDescriptionPath, selfDescriptionRoute } from './self-description.js';
+import { VerifyExchange } from './verify-exchange.js';
 
 export interface PipelineSettings extends CredentialOptions {
   /** What the data plane's own listener speaks. */
@@ -70,15 +72,27 @@ export interface PipelineParts {
   readonly findForeign: (sha256Hex: string) => Promise<string | null>;
 }
 
-const badPath = deny('malformed-request', 'The path must be plain: no dot segments, empty segments or odd escapes.');
-const badQuery = deny('malformed-request', 'The query holds a byte that no URI may hold.');
-const bodyTooLarge = deny('body-too-large', 'The body is larger than this service accepts.');
-const signedBodyTooLarge = deny('body-too-large', 'The body of a signed request is larger than this service accepts.');
+export const badPath = deny(
+  'malformed-request',
+  'The path must be plain: no dot segments, empty segments or odd escapes.',
+);
+const notNormalPath = deny(
+  'malformed-request',
+  'Behind a proxy the path must be in its normal form: upper-case hex, no escapes of letters, digits or - . _ ~.',
+);
+export const badQuery = deny('malformed-request', 'The query holds a byte that no URI may hold.');
+export const bodyTooLarge = deny('body-too-large', 'The body is larger than this service accepts.');
+export const signedBodyTooLarge = deny(
+  'body-too-large',
+  'The body of a signed request is larger than this service accepts.',
+);
 const blocked = deny('too-many-auth-failures', 'Too many invalid credentials came from this address.');
-const replayed = deny('replayed-request', 'This signature was already used.');
-const rateLimited = deny('rate-limit-exceeded', 'The rate limit of this token or its tenant is used up.');
-const quotaUsedUp = deny('quota-exceeded', 'The quota of this token is used up.');
-const storeAway = deny('store-unavailable', 'The token store cannot be asked at the moment.', { retryAfterS: 1 });
+export const replayed = deny('replayed-request', 'This signature was already used.');
+export const rateLimited = deny('rate-limit-exceeded', 'The rate limit of this token or its tenant is used up.');
+export const quotaUsedUp = deny('quota-exceeded', 'The quota of this token is used up.');
+export const storeAway = deny('store-unavailable', 'The token store cannot be asked at the moment.', {
+  retryAfterS: 1,
+});
 const overloaded = deny('overloaded', 'Too many requests wait to be admitted.', { retryAfterS: 1 });
 
 /** A record that moves this often while one request is decided is written in a loop: give up rather than spin. */
@@ -89,10 +103,12 @@ export class Pipeline implements ExchangeOwner {
   policy: Policy;
   draining = false;
   inFlight = 0;
+  readonly watched = new Set<Exchange>();
   readonly #parts: PipelineParts;
   readonly #settings: PipelineSettings;
   readonly #found: Verification = { authentic: false, notBeforeMs: 0, notAfterMs: 0 };
-  #refusals: Exchange[] = [];
+  /** Decided without Redis, inside the binding's handler. */
+  #decided: Exchange[] = [];
 
   constructor(parts: PipelineParts, policy: Policy) {
     this.#parts = parts;
@@ -100,44 +116,72 @@ export class Pipeline implements ExchangeOwner {
     this.policy = policy;
   }
 
+  /** Most bytes a body may have, 0 for no limit; one of unknown length is counted while it comes. */
+  get bodyBytesMax(): number {
+    return this.#settings.bodyBytesMax;
+  }
+
   /** Stage 1 to 3, inside the binding's handler: nothing here may answer at once (see exchange.ts). */
   begin(exchange: Exchange, headFault: Denial | undefined, rawPath: string, query: string | undefined): void {
     this.inFlight++;
     const { head } = exchange;
     exchange.requestId = head.requestId === '' ? newRequestId() : head.requestId;
+    exchange.method = head.method;
     const { trustedProxies } = this.#parts;
     exchange.clientAddress = trustedProxies.clientAddress(head.peer, head.forwardedFor);
     exchange.secure = trustedProxies.scheme(head.peer, head.forwardedProto, this.#settings.scheme) === 'https';
     exchange.host = trustedProxies.host(head.peer, head.forwardedHost, head.host);
     exchange.targetAsSent = query === undefined ? rawPath : `${rawPath}?${query}`;
     if (headFault !== undefined) return this.#refuseSoon(exchange, headFault);
+    this.#examine(exchange, rawPath, query);
+  }
 
+  /**
+   * As {@link begin}, for a request that a proxy holds and asks about: what is known of it is the proxy's word. `fault`
+   * is what is wrong with the word or with who gives it; nothing of it is believed then.
+   */
+  beginVerify(exchange: VerifyExchange, fault: Denial | undefined, original: OriginalRequest): void {
+    this.inFlight++;
+    exchange.requestId = exchange.head.requestId === '' ? newRequestId() : exchange.head.requestId;
+    exchange.method = exchange.head.method;
+    const denial = fault ?? exchange.take(original, this.#parts.trustedProxies);
+    if (denial !== undefined) return this.#refuseSoon(exchange, denial);
+    const mark = original.target.indexOf('?');
+    if (mark < 0) this.#examine(exchange, original.target, undefined);
+    else this.#examine(exchange, original.target.slice(0, mark), original.target.slice(mark + 1));
+  }
+
+  /** Path, route and credential: the same for a request that is forwarded and one that is asked about. */
+  #examine(exchange: Exchange, rawPath: string, query: string | undefined): void {
+    const { head } = exchange;
+    const asked = exchange instanceof VerifyExchange;
     const path = normalisePath(rawPath);
     if (path === '') return this.#refuseSoon(exchange, badPath);
+    // The proxy sends what it was sent: only a path that is its own normal form is what was decided about.
+    if (asked && path !== rawPath) return this.#refuseSoon(exchange, notNormalPath);
     if (query !== undefined && !queryAllowed(query)) return this.#refuseSoon(exchange, badQuery);
     const { bodyBytesMax } = this.#settings;
     if (bodyBytesMax > 0 && head.contentLength > bodyBytesMax) return this.#refuseSoon(exchange, bodyTooLarge);
     exchange.path = path;
     exchange.target = query === undefined ? path : `${path}?${query}`;
 
-    exchange.route = this.#routeOf(head.method, path);
-    if (exchange.route?.public === true) return this.#forward(exchange);
+    exchange.route = asked
+      ? this.policy.match(exchange.method, path)
+      : routeOf(this.policy, this.#settings.wellKnown, exchange.method, path);
+    if (exchange.route?.public === true) return asked ? this.#answerSoon(exchange) : this.#forward(exchange);
 
     // From the head alone, before the signature is looked at: such a body is never read.
-    if (head.hasHmac && head.contentLength > this.#settings.hmacBodyBytesMax) {
+    if (head.isSigned && head.contentLength > this.#settings.hmacBodyBytesMax) {
       return this.#refuseSoon(exchange, signedBodyTooLarge);
     }
     const credential = extractCredential(head, this.#settings);
     if (isDenial(credential)) return this.#noCredential(exchange, credential);
     exchange.credential = credential;
+    // The body is not visible: what its signed Content-Digest says of it is all there is.
+    if (asked && credential.kind === 'message-signature') exchange.bodySha256Hex = credential.bodySha256Hex;
     if (credential.kind === 'foreign') return this.#resolveForeign(exchange, credential.digest);
-    if (credential.kind === 'hmac') return this.#readSignedBody(exchange);
+    if (credential.kind !== 'bearer') return this.#readSignedBody(exchange);
     this.#decide(exchange);
-  }
-
-  #routeOf(method: string, path: string): Route | undefined {
-    const describesSelf = path === selfDescriptionPath && (method === 'GET' || method === 'HEAD');
-    return describesSelf && this.#settings.wellKnown ? selfDescriptionRoute : this.policy.match(method, path);
   }
 
   #noCredential(exchange: Exchange, denial: Denial): void {
@@ -212,18 +256,7 @@ export class Pipeline implements ExchangeOwner {
     }
     exchange.tokenKey = token.tokenKey;
     exchange.tokenVersion = token.version;
-    const denial =
-      credential.kind === 'bearer'
-        ? verifyBearer(token, credential.digest, this.#found)
-        : verifyHmac(
-            token,
-            credential,
-            this.#parts.secrets,
-            exchange.head.method,
-            exchange.targetAsSent,
-            exchange.bodySha256Hex,
-            this.#found,
-          );
+    const denial = verifyCredential(token, credential, this.#parts.secrets, exchange, this.#found);
     exchange.token = this.#found.authentic ? token : undefined;
     if (denial !== undefined) {
       // Read from Redis in this very round: nothing to confirm, and a wrong secret costs what an unknown id costs.
@@ -248,7 +281,7 @@ export class Pipeline implements ExchangeOwner {
     );
     if (exchange.pending === undefined) {
       exchange.cost = exchange.route?.cost ?? 1;
-      if (credential.kind === 'hmac') {
+      if (credential.kind !== 'bearer') {
         exchange.claimKey = keys.replay(token.id, claimOf(credential.signature));
         exchange.claimUntilMs = claimUntilMs(credential.timestampS);
       }
@@ -317,7 +350,7 @@ export class Pipeline implements ExchangeOwner {
     this.#parts.cache.dropToken(credential.id);
     exchange.token = undefined;
     exchange.limitIndex = -1;
-    this.#refuse(exchange, credential.kind === 'hmac' ? invalidSignature : invalidToken);
+    this.#refuse(exchange, credential.kind === 'bearer' ? invalidToken : invalidSignature);
   }
 
   #outsideWindow(exchange: Exchange, nowMs: number): void {
@@ -326,8 +359,9 @@ export class Pipeline implements ExchangeOwner {
     this.#refuse(exchange, outsideWindow(token, nowMs, credential));
   }
 
-  /** Stage 6. */
+  /** Stage 6; for who only asks, the answer. */
   #forward(exchange: Exchange): void {
+    if (exchange instanceof VerifyExchange) return exchange.allow();
     exchange.upstreamStartedAtMs = performance.now();
     exchange.forwarding(this.#parts.upstream.send(upstreamRequest(exchange), exchange));
   }
@@ -356,14 +390,22 @@ export class Pipeline implements ExchangeOwner {
   /** A refusal decided inside the handler leaves from the next macrotask: one for all of this turn. */
   #refuseSoon(exchange: Exchange, denial: Denial): void {
     exchange.pending = denial;
-    if (this.#refusals.push(exchange) === 1) setImmediate(this.#sendRefusals);
+    this.#answerSoon(exchange);
   }
 
-  readonly #sendRefusals = (): void => {
-    const refusals = this.#refusals;
-    this.#refusals = [];
-    for (const exchange of refusals) {
-      const denial = exchange.pending as Denial;
+  #answerSoon(exchange: Exchange): void {
+    if (this.#decided.push(exchange) === 1) setImmediate(this.#sendDecided);
+  }
+
+  readonly #sendDecided = (): void => {
+    const decided = this.#decided;
+    this.#decided = [];
+    for (const exchange of decided) {
+      const denial = exchange.pending;
+      if (denial === undefined) {
+        this.#forward(exchange);
+        continue;
+      }
       // 4xx about the framing or its size end the connection; 401, 403, 429 of a sound request need not.
       exchange.refuse(denial, closesConnection(denial.problem.status));
     }
@@ -384,6 +426,12 @@ export class Pipeline implements ExchangeOwner {
     this.inFlight--;
     recordExchange(exchange, this.#parts.log, this.#parts.metrics, this.#settings.logQuery);
   }
+}
+
+/** The route of a normalised path on the data plane; who asks about itself has one of its own (`wellKnown`). */
+export function routeOf(policy: Policy, wellKnown: boolean, method: string, path: string): Route | undefined {
+  const describesSelf = path === selfDescriptionPath && (method === 'GET' || method === 'HEAD');
+  return describesSelf && wellKnown ? selfDescriptionRoute : policy.match(method, path);
 }
 
 function closesConnection(status: number): boolean {

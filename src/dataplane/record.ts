@@ -7,7 +7,7 @@ import type { Exchange } from './exchange.js';
 export function recordExchange(exchange: Exchange, log: AccessLog, metrics: Metrics, logQuery: boolean): void {
   const durationMs = performance.now() - exchange.startedAtMs;
   const { head, status, outcome } = exchange;
-  metrics.observeRequest(outcome, head.method, status, durationMs / 1000);
+  metrics.observeRequest(outcome, exchange.method, status, durationMs / 1000);
   if (exchange.upstreamMs > 0) metrics.observeUpstream(exchange.upstreamMs / 1000);
   if (status === 429) {
     const kind = limitedBy(exchange);
@@ -18,7 +18,7 @@ export function recordExchange(exchange: Exchange, log: AccessLog, metrics: Metr
     requestId: exchange.requestId,
     tenant: exchange.token?.record.tenant ?? '',
     tokenId: exchange.token?.id ?? '',
-    method: head.method,
+    method: exchange.method,
     path: logQuery ? exchange.targetAsSent : exchange.path || pathOf(exchange.targetAsSent),
     route: exchange.route?.pattern ?? '',
     status,

@@ -2,11 +2,14 @@
  * A request's body on its way in: held while the request is being decided, then handed to the upstream whole (when
  * it has arrived) or as a stream with backpressure.
  *
- * Facts of the binding this rests on: chunks must be copied (their memory is reused when the callback returns);
- * `pause` works inside the data callback only; a paused response does not notice that its client left.
+ * Facts of the binding this rests on: chunks must be copied (their memory is reused when the callback returns); one
+ * read may bring several chunks of a chunked body; `pause` takes effect at the next read; a paused response notices a
+ * reset of its client, but not a mere close; its idle timeout (10 s, once 160 KB have come) goes on, and `resume` starts
+ * it anew.
  */
 import { Readable } from 'node:stream';
 import type { BodyCollector } from '../credential/signed-body.js';
+import { chunkedLength } from '../http/request-head.js';
 import type { HttpResponse } from './binding.js';
 
 /** Bytes a stream to the upstream holds before the client is paused. */
@@ -14,35 +17,50 @@ const streamHighWaterMark = 256 * 1024;
 
 export class RequestBody {
   readonly #res: HttpResponse;
-  /** Declared length in bytes, -1 for chunked. */
+  /** Declared length in bytes, {@link chunkedLength} when it is not known. */
   readonly declared: number;
+  /** Most bytes a body of unknown length may have; 0 is no limit. */
+  readonly #bytesMax: number;
   received = 0;
   complete = false;
   /** Last moment anything moved, monotonic ms; the idle sweep reads it. */
   movedAtMs: number;
-  #paused = false;
+  /** The client is not read from: the upstream, or the decision, is slower. */
+  paused = false;
   #take: (bytes: ArrayBuffer) => void;
   #held: Buffer[] = [];
   #collector: BodyCollector | undefined;
   #stream: UploadStream | undefined;
   #onComplete: (() => void) | undefined;
 
-  constructor(res: HttpResponse, declared: number, nowMs: number) {
+  constructor(res: HttpResponse, declared: number, bytesMax: number, nowMs: number) {
     this.#res = res;
     this.declared = declared;
+    this.#bytesMax = bytesMax;
     this.movedAtMs = nowMs;
     this.#take = (bytes) => this.#hold(bytes);
   }
 
-  /** The binding's data callback. */
-  chunk(bytes: ArrayBuffer, isLast: boolean, nowMs: number): void {
+  /** Bytes still to come, Infinity when that is not known. */
+  get remaining(): number {
+    return this.declared === chunkedLength ? Number.POSITIVE_INFINITY : this.declared - this.received;
+  }
+
+  /** The binding's data callback. Answers false once the body is larger than it may be; what comes is then dropped. */
+  chunk(bytes: ArrayBuffer, isLast: boolean, nowMs: number): boolean {
     this.received += bytes.byteLength;
     this.movedAtMs = nowMs;
     this.complete = isLast;
+    if (this.#bytesMax > 0 && this.received > this.#bytesMax) {
+      this.#drop();
+      return false;
+    }
     if (bytes.byteLength > 0) this.#take(bytes);
-    if (!isLast) return;
-    this.#stream?.push(null);
-    this.#onComplete?.();
+    if (isLast) {
+      this.#stream?.push(null);
+      this.#onComplete?.();
+    }
+    return true;
   }
 
   /**
@@ -68,6 +86,8 @@ export class RequestBody {
     this.#held = [];
     this.#stream = stream;
     this.#take = (bytes) => {
+      // The upstream has answered without reading on: the rest passes by.
+      if (stream.destroyed) return;
       if (!stream.push(copied(bytes)) && !this.complete) this.#pause();
     };
     this.resume();
@@ -83,13 +103,20 @@ export class RequestBody {
 
   /** Drops what is held; the request is over and the response object must not be touched any more. */
   release(): void {
-    this.#paused = false;
+    this.paused = false;
     this.#drop();
   }
 
+  /** Starts the binding's idle timeout anew while the client has to wait. */
+  keepOpen(): void {
+    if (!this.paused) return;
+    this.#res.resume();
+    this.#res.pause();
+  }
+
   resume(): void {
-    if (!this.#paused) return;
-    this.#paused = false;
+    if (!this.paused) return;
+    this.paused = false;
     this.#res.resume();
   }
 
@@ -109,8 +136,8 @@ export class RequestBody {
   }
 
   #pause(): void {
-    if (this.#paused) return;
-    this.#paused = true;
+    if (this.paused) return;
+    this.paused = true;
     this.#res.pause();
   }
 }

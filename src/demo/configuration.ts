@@ -30,6 +30,7 @@ function keptSecret(path: string, draw: () => string): string {
 function configurationText(addresses: DemoAddresses, masterKey: string, adminKey: string): string {
   return `# Written by \`tollkeeper demo\` at its start; its changes are overwritten by the next one.
 listen: ${JSON.stringify(addresses.listen)}
+verifyListen: "off"
 adminListen: ${JSON.stringify(addresses.adminListen)}
 upstream: ${JSON.stringify(addresses.upstream)}
 redisUrl: ${JSON.stringify(addresses.redisUrl)}

@@ -31,10 +31,14 @@ export const headerClass = {
   hmacSignature: 15,
   hmacNonce: 16,
   hmacContentSha256: 17,
+  /** RFC 9421; RFC 9530. */
+  signatureInput: 18,
+  signature: 19,
+  contentDigest: 20,
   /** A name that a backend may fold into Content-Length or Transfer-Encoding: the request is refused. */
-  framingAlias: 18,
+  framingAlias: 21,
   /** Not an RFC 9110 token: the request is refused. */
-  invalidName: 19,
+  invalidName: 22,
 } as const;
 type HeaderClass = (typeof headerClass)[keyof typeof headerClass];
 
@@ -54,6 +58,7 @@ const understood: Readonly<Record<string, HeaderClass>> = {
   'x-forwarded-for': headerClass.forwardedFor,
   'x-forwarded-proto': headerClass.forwardedProto,
   'x-forwarded-host': headerClass.forwardedHost,
+  'content-digest': headerClass.contentDigest,
 };
 
 /**
@@ -134,7 +139,11 @@ const methodOverrides = [
   'method-override',
 ];
 
-const overridePrefixes = ['x-forwarded-', 'x-original-'];
+/** Everything a client may claim of itself, its address or its request, that is never its to say. */
+export const clientClaims: readonly string[] = ['proxy', ...forwardingClaims, ...urlOverrides, ...methodOverrides];
+
+/** All names that begin so are such claims too. */
+export const clientClaimPrefixes: readonly string[] = ['x-forwarded-', 'x-original-'];
 
 /** The identity that Tollkeeper itself gives to the upstream. */
 const identityPrefix = 'x-tollkeeper-';
@@ -182,13 +191,15 @@ const usual = [
 export interface HeaderClassifierOptions {
   /** Configured `hmacHeaderPrefix`, ending in a dash; case does not matter. */
   readonly hmacPrefix: string;
+  /** Signature-Input and Signature are a credential; otherwise they are fields like any other. */
+  readonly messageSignatures: boolean;
 }
 
 /** Builds the classification once; `hmacPrefix` is dropped like the identity prefix, but for the signature's fields. */
 export function createHeaderClassifier(options: HeaderClassifierOptions): HeaderClassifier {
   const hmacPrefix = options.hmacPrefix.toLowerCase();
   const classes = new Map<string, HeaderClass>(usual.map((name) => [name, headerClass.forward]));
-  for (const name of [...hopByHop, ...forwardingClaims, ...urlOverrides, ...methodOverrides]) {
+  for (const name of [...hopByHop, ...clientClaims]) {
     classes.set(name, headerClass.drop);
   }
   classes.set(`${hmacPrefix}token`, headerClass.hmacToken);
@@ -198,7 +209,11 @@ export function createHeaderClassifier(options: HeaderClassifierOptions): Header
   classes.set(`${hmacPrefix}content-sha256`, headerClass.hmacContentSha256);
   // Last, so that no prefix can take a field of HTTP itself.
   for (const [name, kind] of Object.entries(understood)) classes.set(name, kind);
-  const prefixes = [...new Set([...hopByHopPrefixes, ...overridePrefixes, identityPrefix, hmacPrefix])];
+  if (options.messageSignatures) {
+    classes.set('signature-input', headerClass.signatureInput);
+    classes.set('signature', headerClass.signature);
+  }
+  const prefixes = [...new Set([...hopByHopPrefixes, ...clientClaimPrefixes, identityPrefix, hmacPrefix])];
 
   /** Class of a name that consists of letters, digits and dashes and is not in the Map. */
   const byPrefix = (name: string): HeaderClass => {

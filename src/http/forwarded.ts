@@ -5,7 +5,7 @@
  * X-Forwarded-For only the part that believed peers wrote: from the right, up to the first address that is not one of
  * them (the rule of nginx' `real_ip_recursive`). With an empty list, the default, the socket's peer is the client.
  */
-import { AddressRanges, isAddressRange, notAnAddress, parseAddress } from './address.js';
+import { AddressRanges, isAddressRange, notAnAddress, type ParsedAddress, parseAddress } from './address.js';
 import { isValidHost } from './host.js';
 
 export class TrustedProxies {
@@ -32,7 +32,7 @@ export class TrustedProxies {
     let end = forwardedFor.length;
     while (end >= 0 && this.#ranges.includes(client)) {
       const comma = end === 0 ? -1 : forwardedFor.lastIndexOf(',', end - 1);
-      const hop = parseAddress(withoutPort(forwardedFor.slice(comma + 1, end).trim()));
+      const hop = parseHop(forwardedFor.slice(comma + 1, end));
       if (hop === notAnAddress) break;
       client = hop;
       end = comma;
@@ -80,6 +80,11 @@ export class AddressList {
  */
 export function failureBucket(address: string): string {
   return parseAddress(address).network;
+}
+
+/** One entry of X-Forwarded-For; `notAnAddress` when it is none. */
+export function parseHop(entry: string): ParsedAddress {
+  return parseAddress(withoutPort(entry.trim()));
 }
 
 /** `10.0.0.1:4711` and `[::1]:4711`, as some proxies write a hop, without brackets and port. */

@@ -9,8 +9,9 @@
  * Pure but for the one object that is filled; the peer is judged by the caller.
  */
 import { deny, type Denial } from '../core/problems.js';
-import { notAnAddress, parseAddress } from './address.js';
+import { notAnAddress } from './address.js';
 import { isFieldName, isFieldValue } from './field.js';
+import { parseHop } from './forwarded.js';
 import { isValidHost } from './host.js';
 
 const faults = {
@@ -18,7 +19,10 @@ const faults = {
   repeated: deny('malformed-request', 'A header that tells of the original request was sent more than once.'),
   contradiction: deny('malformed-request', 'Two headers that tell of the original request contradict each other.'),
   noMethod: deny('malformed-request', 'The proxy must say the method: X-Forwarded-Method or X-Original-Method.'),
-  noTarget: deny('malformed-request', 'The proxy must say the path: X-Forwarded-Uri, X-Original-URI or X-Original-URL.'),
+  noTarget: deny(
+    'malformed-request',
+    'The proxy must say the path: X-Forwarded-Uri, X-Original-URI or X-Original-URL.',
+  ),
   method: deny('malformed-request', 'The method the proxy asks about is not a method.'),
   target: deny('malformed-request', 'The target the proxy asks about must be a path with an optional query.'),
   url: deny('malformed-request', 'X-Original-URL must be a path, or an http or https URL with a path.'),
@@ -35,7 +39,7 @@ export class OriginalRequest {
   host = '';
   /** `http`, `https` or '' when the proxy did not say. */
   scheme = '';
-  /** X-Forwarded-For as joined: the believed part of it is judged by {@link TrustedProxies.clientAddress}. */
+  /** All lines joined; how much of it is believed is for `TrustedProxies.clientAddress` to say. */
   forwardedFor = '';
   /** The declared digest of the body, as sent. */
   contentSha256 = '';
@@ -86,16 +90,18 @@ export class OriginalRequestReader {
     const fact = this.#facts.get(name);
     if (fact === undefined) return this.#others(name, value);
     if (!isFieldValue(value)) return this.#refuse(faults.value);
-    // A list may stand in several lines; everything else is one value.
-    if (this.#seen.has(name) && name !== 'x-forwarded-for') return this.#refuse(faults.repeated);
-    const isFurtherLine = this.#seen.has(name);
+    if (this.#seen.has(name)) {
+      // A list may stand in several lines; everything else is one value.
+      if (name !== 'x-forwarded-for') this.#refuse(faults.repeated);
+      else this.#original.forwardedFor += `, ${value}`;
+      return;
+    }
     this.#seen.add(name);
-    if (fact === 'url') return this.#takeUrl(value);
-    if (isFurtherLine) this.#original.forwardedFor += `, ${value}`;
+    if (fact === 'url') this.#takeUrl(value);
     else this.#take(fact, value);
   };
 
-  /** Says the target where the request line itself carries it (Envoy), before {@link finish}. */
+  /** The request line of the verify request is the original one (Envoy); call it before {@link finish}. */
   takeRequestLine(method: string, target: string): void {
     this.#take('method', method);
     this.#take('target', target);
@@ -126,6 +132,7 @@ export class OriginalRequestReader {
   }
 
   #take(fact: Exclude<Fact, 'url'>, value: string): void {
+    if (value === '') return;
     const known = this.#original[fact];
     if (known !== '' && known !== value) return this.#refuse(faults.contradiction);
     this.#original[fact] = value;
@@ -138,5 +145,5 @@ export class OriginalRequestReader {
 
 /** Whether the hop nearest to the proxy, the one it saw itself, is an address. */
 function endsWithAddress(forwardedFor: string): boolean {
-  return parseAddress(forwardedFor.slice(forwardedFor.lastIndexOf(',') + 1).trim()) !== notAnAddress;
+  return parseHop(forwardedFor.slice(forwardedFor.lastIndexOf(',') + 1)) !== notAnAddress;
 }

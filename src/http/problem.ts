@@ -51,11 +51,11 @@ function challengeOf(denial: Denial): string {
 
 const statusLines = new Map<number, string>();
 
-/** `200 OK`: what follows the version in a status line. A status without a registered reason stands alone. */
+/** `200 OK`: what follows the version in a status line. Without a registered reason the space stays (RFC 9112 section 4). */
 export function statusLine(status: number): string {
   let line = statusLines.get(status);
   if (line === undefined) {
-    line = `${status} ${STATUS_CODES[status] ?? ''}`.trimEnd();
+    line = `${status} ${STATUS_CODES[status] ?? ''}`;
     statusLines.set(status, line);
   }
   return line;

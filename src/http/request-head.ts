@@ -22,9 +22,10 @@ const malformed = {
   repeated: deny('malformed-request', 'A header that may stand once was sent more than once.'),
   contentLength: deny('malformed-request', 'Content-Length must be one plain decimal number.'),
   lengthAndEncoding: deny('malformed-request', 'Content-Length and Transfer-Encoding exclude each other.'),
-  transferEncoding: deny('malformed-request', 'Transfer-Encoding must not be empty.'),
+  transferEncoding: deny('malformed-request', 'Transfer-Encoding must not be empty or repeated.'),
   name: deny('malformed-request', 'A header name holds a character that no name may hold.'),
   alias: deny('malformed-request', 'A header name imitates Content-Length or Transfer-Encoding.'),
+  headBody: deny('malformed-request', 'A HEAD request carries no body.'),
 };
 const lengthRequired = deny('length-required', 'Send the body with Content-Length; Transfer-Encoding is not accepted.');
 const methodNotAllowed = deny('method-not-allowed', 'This method is never forwarded.', { allow: allowedMethods });
@@ -39,7 +40,7 @@ export class RequestHead {
   peer = '';
   peerTrusted = false;
   host = '';
-  /** RFC 9110 media bytes to come: 0 none, {@link chunkedLength} unknown. */
+  /** Bytes of body to come: 0 none, {@link chunkedLength} unknown. */
   contentLength = 0;
   /** Flat name, value, …: end-to-end fields that go upstream as they came. */
   readonly forwarded: string[] = [];
@@ -53,6 +54,11 @@ export class RequestHead {
   hmacNonce = '';
   hasHmac = false;
   hasHmacNonce = false;
+  /** HTTP Message Signatures (RFC 9421). */
+  signatureInput = '';
+  hasSignatureInput = false;
+  signature = '';
+  hasSignature = false;
   requestId = '';
   userAgent = '';
   /** X-Forwarded-* as sent; believed only from a trusted peer. */
@@ -66,7 +72,35 @@ export class RequestHead {
   hasTransferEncoding = false;
   transferEncoding = '';
   contentLengthText = '';
+  /** Classes of fields that may stand once and were there: bit n is class n. */
+  seen = 0;
+  /** The first fault found. */
   fault: Denial | undefined;
+
+  get hasMessageSignature(): boolean {
+    return this.hasSignatureInput || this.hasSignature;
+  }
+
+  /** A signature came, of whichever form: it covers the body, which is then read whole. */
+  get isSigned(): boolean {
+    return this.hasHmac || this.hasMessageSignature;
+  }
+
+  /**
+   * Value of an end-to-end field by its lower-case name, several lines joined by a comma (RFC 9110 section 5.3);
+   * undefined when it is absent, a credential, or says something that only proxies may say.
+   */
+  fieldValue(name: string): string | undefined {
+    if (name === 'host') return this.host;
+    if (name === 'content-length') return this.hasContentLength ? this.contentLengthText : undefined;
+    let joined: string | undefined;
+    for (let at = 0; at < this.forwarded.length; at += 2) {
+      if (this.forwarded[at] !== name) continue;
+      const value = (this.forwarded[at + 1] as string).trim();
+      joined = joined === undefined ? value : `${joined}, ${value}`;
+    }
+    return joined;
+  }
 }
 
 /** Takes fields as the binding reports them (names lower-cased) and judges the whole. */
@@ -99,11 +133,12 @@ export class RequestHeadReader {
         head.forwarded.push(name, value);
         return;
       case headerClass.host:
-        if (head.host !== '' || !isValidHost(value)) head.fault ??= malformed.host;
+        takeOnce(head, kind, malformed.host);
+        if (!isValidHost(value)) head.fault ??= malformed.host;
         head.host = value;
         return;
       case headerClass.authorization:
-        if (head.hasAuthorization) head.fault ??= malformed.repeated;
+        takeOnce(head, kind, malformed.repeated);
         head.hasAuthorization = true;
         head.authorization = value;
         return;
@@ -112,22 +147,22 @@ export class RequestHeadReader {
           head.forwarded.push(name, value);
           return;
         }
-        if (head.hasApiKey) head.fault ??= malformed.repeated;
+        takeOnce(head, kind, malformed.repeated);
         head.hasApiKey = true;
         head.apiKey = value;
         return;
       case headerClass.contentLength:
-        if (head.hasContentLength) head.fault ??= malformed.contentLength;
+        takeOnce(head, kind, malformed.contentLength);
         head.hasContentLength = true;
         head.contentLengthText = value;
         return;
       case headerClass.transferEncoding:
-        if (head.hasTransferEncoding) head.fault ??= malformed.transferEncoding;
+        takeOnce(head, kind, malformed.transferEncoding);
         head.hasTransferEncoding = true;
         head.transferEncoding = value;
         return;
       case headerClass.connection:
-        head.connection = head.connection === '' ? value : `${head.connection}, ${value}`;
+        head.connection = withLine(head.connection, value);
         return;
       case headerClass.requestId:
         if (head.requestId === '' && saneRequestId(value)) head.requestId = value;
@@ -137,37 +172,52 @@ export class RequestHeadReader {
         head.forwarded.push(name, value);
         return;
       case headerClass.forwardedFor:
-        head.forwardedFor = head.forwardedFor === '' ? value : `${head.forwardedFor}, ${value}`;
+        head.forwardedFor = withLine(head.forwardedFor, value);
         return;
+      // Of the next two only one value means something: a list of several is believed by nobody.
       case headerClass.forwardedProto:
-        head.forwardedProto = value;
+        head.forwardedProto = withLine(head.forwardedProto, value);
         return;
       case headerClass.forwardedHost:
-        head.forwardedHost = value;
+        head.forwardedHost = withLine(head.forwardedHost, value);
         return;
       case headerClass.hmacToken:
-        if (head.hmacToken !== '') head.fault ??= malformed.repeated;
+        takeOnce(head, kind, malformed.repeated);
         head.hasHmac = true;
         head.hmacToken = value;
         return;
       case headerClass.hmacTimestamp:
-        if (head.hmacTimestamp !== '') head.fault ??= malformed.repeated;
+        takeOnce(head, kind, malformed.repeated);
         head.hasHmac = true;
         head.hmacTimestamp = value;
         return;
       case headerClass.hmacSignature:
-        if (head.hmacSignature !== '') head.fault ??= malformed.repeated;
+        takeOnce(head, kind, malformed.repeated);
         head.hasHmac = true;
         head.hmacSignature = value;
         return;
       case headerClass.hmacNonce:
-        if (head.hasHmacNonce) head.fault ??= malformed.repeated;
+        takeOnce(head, kind, malformed.repeated);
         head.hasHmac = true;
         head.hasHmacNonce = true;
         head.hmacNonce = value;
         return;
       case headerClass.hmacContentSha256:
         // Speaks for the body where it cannot be seen; here the body itself is hashed.
+        return;
+      case headerClass.signatureInput:
+        if (head.hasSignatureInput) head.fault ??= malformed.repeated;
+        head.hasSignatureInput = true;
+        head.signatureInput = value;
+        return;
+      case headerClass.signature:
+        if (head.hasSignature) head.fault ??= malformed.repeated;
+        head.hasSignature = true;
+        head.signature = value;
+        return;
+      case headerClass.contentDigest:
+        // It describes the body, which goes on as it came.
+        head.forwarded.push(name, value);
         return;
       case headerClass.framingAlias:
         head.fault ??= malformed.alias;
@@ -183,28 +233,47 @@ export class RequestHeadReader {
     const head = this.#head;
     if (head.fault !== undefined) return head.fault;
     if (head.host === '') return malformed.host;
-    if (!methodSet.has(head.method)) return methodNotAllowed;
-    const framing = this.#framing(head);
+    const method = methodFault(head.method);
+    if (method !== undefined) return method;
+    const framing = takeFraming(head);
     if (framing !== undefined) return framing;
+    if (head.contentLength !== 0 && head.method === 'HEAD') return malformed.headBody;
     if (head.connection !== '') applyConnection(head);
     return undefined;
   }
+}
 
-  /** RFC 9112 section 6: one length, or one chunked coding from a peer that re-frames, never both. */
-  #framing(head: RequestHead): Denial | undefined {
-    if (head.hasTransferEncoding) {
-      if (head.hasContentLength) return malformed.lengthAndEncoding;
-      if (head.transferEncoding === '') return malformed.transferEncoding;
-      if (!head.peerTrusted || head.transferEncoding.toLowerCase() !== 'chunked') return lengthRequired;
-      head.contentLength = chunkedLength;
-      return undefined;
-    }
-    if (!head.hasContentLength) return undefined;
-    const length = decimal(head.contentLengthText);
-    if (length < 0) return malformed.contentLength;
-    head.contentLength = length;
+/** RFC 9112 section 6: one length, or one chunked coding from a peer that re-frames, never both. */
+function takeFraming(head: RequestHead): Denial | undefined {
+  if (head.hasTransferEncoding) {
+    if (head.hasContentLength) return malformed.lengthAndEncoding;
+    if (head.transferEncoding === '') return malformed.transferEncoding;
+    if (!head.peerTrusted || head.transferEncoding.toLowerCase() !== 'chunked') return lengthRequired;
+    head.contentLength = chunkedLength;
     return undefined;
   }
+  if (!head.hasContentLength) return undefined;
+  const length = decimal(head.contentLengthText);
+  if (length < 0) return malformed.contentLength;
+  head.contentLength = length;
+  return undefined;
+}
+
+/** Notes a field that may stand once; a second one, whatever the first held, is `fault`. */
+function takeOnce(head: RequestHead, kind: number, fault: Denial): void {
+  const bit = 1 << kind;
+  if ((head.seen & bit) !== 0) head.fault ??= fault;
+  head.seen |= bit;
+}
+
+/** Several lines of one list field (RFC 9110 section 5.3). */
+function withLine(before: string, value: string): string {
+  return before === '' ? value : `${before}, ${value}`;
+}
+
+/** The refusal of a method that is never passed on, whatever the policy says; undefined for the others. */
+export function methodFault(method: string): Denial | undefined {
+  return methodSet.has(method) ? undefined : methodNotAllowed;
 }
 
 /** RFC 9110 section 7.6.1: fields the Connection header names are for this hop only. */

@@ -62,6 +62,13 @@ export type StoreErrorKind = (typeof storeErrorKinds)[number];
 
 const reloadResults = ['ok', 'failed'] as const;
 
+const workerEvents = ['died', 'hung', 'restarted', 'scrape-missed'] as const;
+/**
+ * What happened to a worker process: it ended by itself, it was killed because it did nothing any more, a restart
+ * replaced it, or it did not answer a scrape in time.
+ */
+export type WorkerEvent = (typeof workerEvents)[number];
+
 /** Seconds: from a refusal decided in memory to the longest upstream timeout anybody sets. */
 const durationBuckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 /** Seconds: one batched round trip to Redis, up to its command timeout. */
@@ -158,6 +165,20 @@ export const metricCatalogue = {
     help: '1 while Redis is taken to be away and requests are refused without asking it.',
     aggregator: 'max',
   },
+  workers: {
+    name: 'tollkeeper_workers',
+    type: 'gauge',
+    labels: {},
+    help: 'Worker processes that take requests; only where there is more than one.',
+    aggregator: 'sum',
+  },
+  workerEvents: {
+    name: 'tollkeeper_worker_events_total',
+    type: 'counter',
+    labels: { event: workerEvents },
+    help: 'Workers that died, were killed because they hung, were restarted on request, or missed a scrape.',
+    aggregator: 'sum',
+  },
   build: {
     name: 'tollkeeper_build_info',
     type: 'gauge',
@@ -172,6 +193,7 @@ export interface GaugeSources {
   readonly requestsInFlight?: () => number;
   readonly logQueue?: () => number;
   readonly breakerOpen?: () => boolean;
+  readonly workers?: () => number;
 }
 
 /** The metrics of one process as plain data, for a process that aggregates several. */
@@ -190,6 +212,7 @@ export class Metrics {
   readonly #logEntries = new LabelCells('result', logResults);
   readonly #storeErrors = new LabelCells('kind', storeErrorKinds);
   readonly #policyReloads = new LabelCells('result', reloadResults);
+  readonly #workerEvents = new LabelCells('event', workerEvents);
 
   /** `version` of Tollkeeper. Node's own metrics (process, memory, event-loop delay, garbage collection) are included. */
   constructor(version: string, sources: GaugeSources = {}) {
@@ -203,9 +226,11 @@ export class Metrics {
     this.#register(metricCatalogue.logEntries, this.#logEntries);
     this.#register(metricCatalogue.storeErrors, this.#storeErrors);
     this.#register(metricCatalogue.policyReloads, this.#policyReloads);
+    this.#register(metricCatalogue.workerEvents, this.#workerEvents);
     this.#register(metricCatalogue.build, new SampledCell(() => 1, { version, node: process.version }));
-    const { requestsInFlight, logQueue, breakerOpen } = sources;
+    const { requestsInFlight, logQueue, breakerOpen, workers } = sources;
     if (requestsInFlight) this.#register(metricCatalogue.requestsInFlight, new SampledCell(requestsInFlight));
+    if (workers) this.#register(metricCatalogue.workers, new SampledCell(workers));
     if (logQueue) this.#register(metricCatalogue.logQueue, new SampledCell(logQueue));
     if (breakerOpen) this.#register(metricCatalogue.breakerOpen, new SampledCell(() => (breakerOpen() ? 1 : 0)));
   }
@@ -245,6 +270,10 @@ export class Metrics {
     this.#policyReloads.add(result, 1);
   }
 
+  workerEvent(event: WorkerEvent): void {
+    this.#workerEvents.add(event, 1);
+  }
+
   /** The text exposition of this process. */
   exposition(): Promise<string> {
     return this.#registry.metrics();
@@ -270,6 +299,17 @@ export class Metrics {
 /** The text exposition of several processes as one: counters and histograms are summed. */
 export function aggregateExposition(snapshots: readonly MetricsSnapshot[]): Promise<string> {
   return AggregatorRegistry.aggregate(snapshots as unknown as object[]).metrics();
+}
+
+/** What of a snapshot stays true when its process is gone: counters and histograms. */
+export function lastingPart(snapshot: MetricsSnapshot): MetricsSnapshot {
+  // The declarations say that a type is a number; it is its name.
+  return snapshot.filter(({ type }) => ['counter', 'histogram'].includes(String(type)));
+}
+
+/** Several snapshots as one, each metric by its aggregator. */
+export function sumSnapshots(snapshots: readonly MetricsSnapshot[]): Promise<MetricsSnapshot> {
+  return AggregatorRegistry.aggregate(snapshots as unknown as object[]).getMetricsAsJSON();
 }
 
 /** The kind of an error that a call to Redis was rejected with, by the codes of the server and of ioredis. */

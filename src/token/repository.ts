@@ -47,6 +47,9 @@ export interface IssuedSecret {
   readonly secret: string;
 }
 
+/** The secrets of an HMAC token as they are kept. */
+export type SealedSecrets = Pick<TokenRecord, 'sealedSecret' | 'previousSealedSecret'>;
+
 type SecretFields = Pick<TokenRecord, 'secretSha256' | 'sealedSecret'>;
 
 const lostSecret = 'if it is there, draw a new secret with token rotate: the one just drawn is known to nobody';
@@ -193,6 +196,18 @@ export class TokenRepository {
   /** Switches the token off. @throws NotFoundError; ConflictError when it was revoked. */
   deactivate(id: string): Promise<TokenRecord> {
     return this.#switch(id, 'inactive');
+  }
+
+  /**
+   * Replaces how the secrets of an HMAC token are sealed; `reseal` may run several times. Not confirmed: the caller
+   * confirms many at once ({@link Store.confirmed}).
+   * @throws NotFoundError.
+   */
+  replaceSealedSecrets(id: string, reseal: (record: TokenRecord) => SealedSecrets): Promise<TokenRecord> {
+    return this.#change(id, (record) => {
+      const { sealedSecret, previousSealedSecret } = reseal(record);
+      return { ...record, sealedSecret, previousSealedSecret };
+    });
   }
 
   /** Deletes the record; logs and usage stay until their retention. @throws NotFoundError. */

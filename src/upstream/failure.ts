@@ -3,38 +3,35 @@ import { deny, type Denial } from '../core/problems.js';
 
 const unreachable = deny('upstream-unreachable', 'The upstream could not be reached.');
 const connectionLost = deny('upstream-unreachable', 'The upstream closed the connection before it answered.');
-const timeout = deny('upstream-timeout', 'The upstream did not answer in time.');
-const invalid = deny('upstream-invalid-response', "The upstream's answer is not valid HTTP.");
+/** No head, or no further byte of a body, within the time set for it. */
+export const upstreamTimedOut = deny('upstream-timeout', 'The upstream did not answer in time.');
+/** Not one sound HTTP/1.1 answer: neither its head nor its end can be trusted. */
+export const invalidResponse = deny('upstream-invalid-response', "The upstream's answer is not valid HTTP.");
 
 const denialByCode = new Map<string, Denial>([
-  ['ECONNREFUSED', unreachable],
-  ['ENOTFOUND', unreachable],
-  ['EAI_AGAIN', unreachable],
-  ['EHOSTUNREACH', unreachable],
-  ['ENETUNREACH', unreachable],
-  ['ENOENT', unreachable],
-  ['UND_ERR_CONNECT_TIMEOUT', unreachable],
-  ['UND_ERR_HEADERS_TIMEOUT', timeout],
-  ['UND_ERR_BODY_TIMEOUT', timeout],
-  ['ETIMEDOUT', timeout],
+  ['UND_ERR_HEADERS_TIMEOUT', upstreamTimedOut],
+  ['UND_ERR_BODY_TIMEOUT', upstreamTimedOut],
+  ['ETIMEDOUT', upstreamTimedOut],
   ['UND_ERR_SOCKET', connectionLost],
   ['ECONNRESET', connectionLost],
   ['EPIPE', connectionLost],
-  ['UND_ERR_HEADERS_OVERFLOW', invalid],
-  ['UND_ERR_RES_CONTENT_LENGTH_MISMATCH', invalid],
+  ['UND_ERR_HEADERS_OVERFLOW', invalidResponse],
+  ['UND_ERR_RES_CONTENT_LENGTH_MISMATCH', invalidResponse],
 ]);
 
-/** The denial for a failed call. Parser faults carry codes `HPE_…`; anything unknown is an unreachable upstream. */
-export function upstreamDenial(error: unknown): Denial {
-  const code = codeOf(error);
-  if (code.startsWith('HPE_')) return invalid;
-  return denialByCode.get(code) ?? unreachable;
+/**
+ * The denial for a failed call; anything unknown (a refused connection, a name that does not resolve, a certificate
+ * that does not fit) is an unreachable upstream. `answerBegun`: bytes of an answer had come, so what failed is the
+ * answer, in its form or before its end.
+ */
+export function upstreamDenial(error: unknown, answerBegun: boolean): Denial {
+  // undici's parser errors have a name of their own and no code that could be relied on.
+  if ((error as { name?: unknown } | null)?.name === 'HTTPParserError') return invalidResponse;
+  const denial = denialByCode.get(codeOf(error)) ?? unreachable;
+  return answerBegun && denial !== upstreamTimedOut ? invalidResponse : denial;
 }
 
-/**
- * Whether the connection died under a request that was just written to it: the mark of a keep-alive connection
- * the upstream had already given up (RFC 9112 section 9.3.1).
- */
+/** Whether the connection went away under the request, rather than timing out or bringing something unreadable. */
 export function isLostConnection(error: unknown): boolean {
   return denialByCode.get(codeOf(error)) === connectionLost;
 }

@@ -58,6 +58,7 @@ test('a sound system passes every check, and a Redis that was never used gets a 
     'redis replicas': 'ok',
     'redis clock': 'ok',
     'tollkeeper data': 'ok',
+    masterKey: 'ok',
     'log redis': 'ok',
     'log redis version': 'ok',
     upstream: 'ok',

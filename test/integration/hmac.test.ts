@@ -93,7 +93,10 @@ describe('a signed request', () => {
       ]);
     }
     for (const text of ['1.5', '-1', 'NaN', '0x10', '9'.repeat(30)]) {
-      expect(await refusal(send({}, { headers: { 'X-Tollkeeper-Timestamp': text } }))).toEqual([401, 'stale-timestamp']);
+      expect(await refusal(send({}, { headers: { 'X-Tollkeeper-Timestamp': text } }))).toEqual([
+        401,
+        'stale-timestamp',
+      ]);
     }
   });
 

@@ -377,7 +377,7 @@ describe('with a replica', () => {
   beforeAll(async () => {
     primary = await startRedis({ tcp: true, args: ['--repl-diskless-sync-delay', '0'] });
     replica = await startRedis({ tcp: true, args: ['--replicaof', '127.0.0.1', String(primary.port)] });
-    onPrimary = await openRepositories(primary.url, { confirmTimeoutMs: 300 });
+    onPrimary = await openRepositories(primary.url, { confirmTimeoutMs: 1500 });
     await until(async () => parseServerState(await onPrimary.redis.info('replication')).replicasOnline === 1);
     await onPrimary.tenants.create(parseTenantDraft({ slug: 'acme', name: 'Acme' }));
   });

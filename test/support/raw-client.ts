@@ -102,11 +102,18 @@ function split(bytes: Buffer, offsets: readonly number[]): Buffer[] {
   return edges.slice(1).map((end, index) => bytes.subarray(edges[index], end));
 }
 
-/** Cuts a server's bytes into answers. `closed` lets an answer without framing end with the connection. */
-export function parseResponses(raw: Buffer, method: string, closed: boolean): Omit<RawResult, 'closed'> {
+/**
+ * Cuts a server's bytes into answers, at most `max`. `closed` lets an answer without framing end with the connection.
+ */
+export function parseResponses(
+  raw: Buffer,
+  method: string,
+  closed: boolean,
+  max = Number.POSITIVE_INFINITY,
+): Omit<RawResult, 'closed'> {
   const responses: RawResponse[] = [];
   let offset = 0;
-  for (;;) {
+  while (responses.length < max) {
     const next = parseResponse(raw, offset, method, closed);
     if (next === undefined) break;
     responses.push(next.response);

@@ -24,6 +24,9 @@ export interface Sidecar {
   readonly dataPort: number;
   readonly adminUrl: string;
   readonly adminPort: number;
+  /** Port 0 unless `planes` names `verify`. */
+  readonly verifyUrl: string;
+  readonly verifyPort: number;
   readonly pid: number;
   /** The JSON lines logged so far. */
   logs(): readonly LogLine[];
@@ -52,6 +55,7 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
   const child = spawnTied(process.execPath, [mainScript, 'serve', ...configArgs, ...(options.args ?? [])], {
     env: childEnvironment({
       TOLLKEEPER_LISTEN: '127.0.0.1:0',
+      TOLLKEEPER_VERIFY_LISTEN: '127.0.0.1:0',
       TOLLKEEPER_ADMIN_LISTEN: '127.0.0.1:0',
       ...options.env,
     }),
@@ -97,11 +101,14 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
   }
   const dataPort = ports.get('data') ?? 0;
   const adminPort = ports.get('admin') ?? 0;
+  const verifyPort = ports.get('verify') ?? 0;
   return {
     dataUrl: `http://127.0.0.1:${dataPort}`,
     dataPort,
     adminUrl: `http://127.0.0.1:${adminPort}`,
     adminPort,
+    verifyUrl: `http://127.0.0.1:${verifyPort}`,
+    verifyPort,
     pid: child.pid as number,
     logs: () => lines,
     output: () => output,

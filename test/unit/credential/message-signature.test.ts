@@ -2,8 +2,8 @@ import { createHash, createHmac } from 'node:crypto';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
-  contentDigestMatches,
   coverageGap,
+  declaredSha256,
   type MessageSignature,
   messageSignatureMatches,
   parseMessageSignature,
@@ -254,26 +254,26 @@ function coverageGapOrRefusal(result: ReturnType<typeof parseMessageSignature>):
 
 describe('Content-Digest', () => {
   const digest = createHash('sha256').update(body).digest();
+  const hex = digest.toString('hex');
   const sha256 = `sha-256=:${digest.toString('base64')}:`;
 
-  test('matches by its sha-256, alone or beside others', () => {
-    expect(contentDigestMatches(sha256, digest)).toBe(true);
-    expect(contentDigestMatches(`sha-512=:AAAA:, ${sha256}`, digest)).toBe(true);
+  test('speaks by its sha-256, alone or beside others', () => {
+    expect(declaredSha256(sha256)).toBe(hex);
+    expect(declaredSha256(`sha-512=:AAAA:, ${sha256}`)).toBe(hex);
     // The example of RFC 9530: the digest of {"hello": "world"}, there with a line feed at its end.
     const rfc = 'sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:';
-    expect(contentDigestMatches(rfc, createHash('sha256').update(`${body}\n`).digest())).toBe(true);
+    expect(declaredSha256(rfc)).toBe(createHash('sha256').update(`${body}\n`).digest('hex'));
   });
 
   test.each([
     ['nothing', ''],
-    ['another body', `sha-256=:${createHash('sha256').update('other').digest('base64')}:`],
     ['another algorithm only', 'sha-512=:AAAA:'],
     ['a shortened digest', `sha-256=:${digest.subarray(0, 31).toString('base64')}:`],
     ['text in place of bytes', `sha-256="${digest.toString('base64')}"`],
     ['hex', `sha-256=:${digest.toString('hex')}:`],
     ['the older Digest syntax', `sha-256=${digest.toString('base64')}`],
     ['a second, wrong digest', `${sha256}, sha-256=:AAAA:`],
-  ])('of %s does not match', (_, value) => {
-    expect(contentDigestMatches(value, digest)).toBe(false);
+  ])('of %s names no digest', (_, value) => {
+    expect(declaredSha256(value)).toBe('');
   });
 });

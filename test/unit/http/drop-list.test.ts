@@ -2,8 +2,8 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createHeaderClassifier, dropResponseHeader, headerClass } from '../../../src/http/drop-list.js';
 
-const classify = createHeaderClassifier({ hmacPrefix: 'X-Tollkeeper-' });
-const custom = createHeaderClassifier({ hmacPrefix: 'X-Pandabase-' });
+const classify = createHeaderClassifier({ hmacPrefix: 'X-Tollkeeper-', messageSignatures: true });
+const custom = createHeaderClassifier({ hmacPrefix: 'X-Pandabase-', messageSignatures: true });
 
 describe('a request field', () => {
   it.each([
@@ -70,7 +70,7 @@ describe('a request field', () => {
   });
 
   it('of HTTP itself cannot be taken by a careless prefix', () => {
-    const careless = createHeaderClassifier({ hmacPrefix: 'X-API-' });
+    const careless = createHeaderClassifier({ hmacPrefix: 'X-API-', messageSignatures: true });
     expect(careless('x-api-key')).toBe(headerClass.apiKey);
   });
 

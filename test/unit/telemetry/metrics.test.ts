@@ -1,5 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { aggregateExposition, metricCatalogue, Metrics, storeErrorKind } from '../../../src/telemetry/metrics.js';
+import {
+  aggregateExposition,
+  lastingPart,
+  metricCatalogue,
+  Metrics,
+  storeErrorKind,
+  sumSnapshots,
+} from '../../../src/telemetry/metrics.js';
 import { samplesOf, typesOf } from '../../support/exposition.js';
 
 describe('the exposition', () => {
@@ -54,7 +61,12 @@ describe('the exposition', () => {
   });
 
   test('declares every metric of the catalogue with its type, and no other of ours', async () => {
-    const metrics = new Metrics('1', { requestsInFlight: () => 0, logQueue: () => 0, breakerOpen: () => false });
+    const metrics = new Metrics('1', {
+      requestsInFlight: () => 0,
+      logQueue: () => 0,
+      breakerOpen: () => false,
+      workers: () => 2,
+    });
     const types = typesOf(await metrics.exposition());
     const ours = [...types].filter(([name]) => name.startsWith('tollkeeper_'));
     const catalogue = Object.values(metricCatalogue).map(({ name, type }) => [name, type]);
@@ -94,6 +106,18 @@ describe('the exposition', () => {
     expect(samples.get('tollkeeper_request_duration_seconds_bucket{le="0.5"}')).toBe(2);
     expect(samples.get('tollkeeper_breaker_open')).toBe(1);
     expect(samples.get(`tollkeeper_build_info{version="1",node="${process.version}"}`)).toBe(1);
+  });
+
+  test('what workers had counted outlives them, and what they held does not', async () => {
+    const worker = new Metrics('1', { requestsInFlight: () => 3 });
+    worker.observeRequest('ok', 'GET', 200, 0.3);
+    const gone = lastingPart(await worker.snapshot());
+    const summed = await sumSnapshots([gone, gone]);
+    const own = await new Metrics('1').snapshot();
+    const samples = samplesOf(await aggregateExposition([own, summed, gone]));
+    expect(samples.get('tollkeeper_requests_total{outcome="ok",method="GET",status_class="2xx"}')).toBe(3);
+    expect(samples.get('tollkeeper_request_duration_seconds_count')).toBe(3);
+    expect(samples.has('tollkeeper_requests_in_flight')).toBe(false);
   });
 });
 

@@ -1,0 +1,253 @@
+/**
+ * The data plane of one process: its parts built bottom-up, its listener opened last, everything closed in reverse.
+ * With one worker it lives in the process that was started, else in each worker; it is the same either way.
+ */
+import type { Redis } from 'ioredis';
+import { AccessLog } from '../accesslog/writer.js';
+import { Admission } from '../admission/batcher.js';
+import { type Address, parseAddress } from '../config/formats.js';
+import { logRedisSettings, redisSettings, requireKey } from '../config/require.js';
+import type { Config } from '../config/schema.js';
+import { AuthFailures } from '../credential/auth-failures.js';
+import { HmacSecrets } from '../credential/hmac-secrets.js';
+import { parseMasterKeys } from '../credential/sealed-secret.js';
+import { loadBinding } from '../dataplane/binding.js';
+import { DataplaneListener } from '../dataplane/listener.js';
+import { Pipeline } from '../dataplane/pipeline.js';
+import { pipelineSettings } from '../dataplane/settings.js';
+import { VerifyListener } from '../dataplane/verify-listener.js';
+import { createHeaderClassifier } from '../http/drop-list.js';
+import { AddressList, TrustedProxies } from '../http/forwarded.js';
+import type { Policy } from '../policy/routes.js';
+import { type ConnectionPurpose, connect, type RedisTarget, settled } from '../redis/connect.js';
+import type { Logger } from '../telemetry/logger.js';
+import { Metrics } from '../telemetry/metrics.js';
+import { RecordCache } from '../token/cache.js';
+import { findForeignId } from '../token/foreign-lookup.js';
+import { Upstream } from '../upstream/upstream.js';
+import { followChanges } from './changes.js';
+import { Closers, closeStepMs, drained } from './lifecycle.js';
+import { Readiness, type ReadinessReport } from './readiness.js';
+import { packageVersion } from './version.js';
+
+/** The policy is handed over apart, as it was judged. */
+export type DataProcessConfig = Omit<Config, 'policy'>;
+
+/** `host:port` of each listener, with the real port. */
+export interface ServingAddresses {
+  readonly data: string;
+  /** Absent when the verify plane is off. */
+  readonly verify?: string;
+}
+
+/** How long the start waits for Redis before it goes on without, not ready, ms. */
+const connectedWithinMs = 2000;
+
+export class DataProcess {
+  readonly metrics: Metrics;
+  readonly #config: DataProcessConfig;
+  readonly #connections: readonly Redis[];
+  readonly #pipeline: Pipeline;
+  readonly #data: DataplaneListener;
+  readonly #verify: VerifyListener | undefined;
+  readonly #readiness: Readiness;
+  readonly #closers: Closers;
+  #lingering = false;
+  #closed: Promise<void> | undefined;
+
+  /**
+   * Builds every part; nothing listens yet. `shared`: other processes listen on the same ports.
+   * @throws OperatorError for what a person can mend (a key that is not set, a certificate that cannot be read).
+   */
+  static async open(config: DataProcessConfig, policy: Policy, shared: boolean, logger: Logger): Promise<DataProcess> {
+    const binding = await loadBinding();
+    const closers = new Closers();
+    try {
+      return new DataProcess(config, policy, shared, logger, binding, closers);
+    } catch (error) {
+      await closers.close();
+      throw error;
+    }
+  }
+
+  private constructor(
+    config: DataProcessConfig,
+    policy: Policy,
+    shared: boolean,
+    logger: Logger,
+    binding: Awaited<ReturnType<typeof loadBinding>>,
+    closers: Closers,
+  ) {
+    this.#config = config;
+    this.#closers = closers;
+    const target = redisSettings(config);
+    const origin = requireKey(config, 'upstream');
+
+    const open = (purpose: ConnectionPurpose, at: RedisTarget): Redis => {
+      const redis = connect(at, purpose);
+      closers.add(() => redis.disconnect());
+      return redis;
+    };
+    const admissionRedis = open('admission', target);
+    const control = open('control', target);
+    const changes = open('changes', target);
+    const logRedis = open('log', logRedisSettings(config));
+    this.#connections = [control, admissionRedis];
+
+    const metrics = new Metrics(packageVersion(), {
+      requestsInFlight: () => pipeline.inFlight,
+      logQueue: () => log.queued,
+      breakerOpen: () => breakerOpen(),
+    });
+    this.metrics = metrics;
+    const log = new AccessLog({
+      redis: logRedis,
+      retentionDays: config.logRetentionDays,
+      streamMaxEntries: config.logStreamMaxEntries,
+      bufferMaxEntries: config.logBufferMaxEntries,
+      flushIntervalMs: config.logFlushIntervalMs,
+      metrics,
+      logger,
+    });
+    closers.add(async () => {
+      const { remaining } = await log.close(closeStepMs);
+      if (remaining > 0) logger.error({ remaining }, 'log entries were lost: Redis did not take them');
+    });
+
+    const admission = new Admission({
+      redis: admissionRedis,
+      observer: {
+        batchAnswered: (size, durationMs) => {
+          metrics.observeAdmissionBatch(size);
+          metrics.observeAdmission(durationMs / 1000);
+        },
+        storeFailed: (kind) => metrics.storeError(kind),
+        deniedLocally: () => {},
+      },
+      queueMax: config.admissionQueueMax,
+      commandTimeoutMs: config.redisCommandTimeoutMs,
+    });
+    closers.add(() => admission.close());
+    const breakerOpen = (): boolean => admission.breakerState !== 'closed';
+    followChanges(changes, admission.denials);
+
+    const readiness = new Readiness(
+      control,
+      logger,
+      (installation) => {
+        admission.installation = installation;
+      },
+      () => [
+        ...(breakerOpen() ? ['Redis fails or is too slow: admissions are refused until it answers.'] : []),
+        ...(pipeline.draining ? ['This process is shutting down.'] : []),
+      ],
+    );
+    this.#readiness = readiness;
+    closers.add(() => readiness.stop());
+
+    const upstream = new Upstream({
+      origin,
+      connectTimeoutMs: config.upstreamConnectTimeoutMs,
+      headTimeoutMs: config.upstreamTimeoutMs,
+      idleTimeoutMs: config.upstreamIdleTimeoutMs,
+      connectionsMax: config.upstreamConnectionsMax,
+    });
+    closers.add(() => upstream.close());
+
+    const trustedProxies = new TrustedProxies(config.trustedProxies);
+    const tls =
+      config.tlsCert !== undefined && config.tlsKey !== undefined
+        ? { certPath: config.tlsCert, keyPath: config.tlsKey }
+        : undefined;
+    const pipeline = new Pipeline(
+      {
+        settings: pipelineSettings(config),
+        trustedProxies,
+        addresses: new AddressList(),
+        failures: new AuthFailures(config.authFailureLimit),
+        cache: new RecordCache(config.recordCacheMax),
+        secrets: new HmacSecrets(
+          config.masterKey === undefined ? undefined : parseMasterKeys(config.masterKey),
+          (message) => logger.error(message),
+        ),
+        admission,
+        upstream,
+        log,
+        metrics,
+        logger,
+        findForeign: (sha256Hex) => findForeignId(admissionRedis, admission.installation, sha256Hex),
+      },
+      policy,
+    );
+    this.#pipeline = pipeline;
+
+    const classify = createHeaderClassifier({
+      hmacPrefix: config.hmacHeaderPrefix,
+      messageSignatures: config.messageSignatures,
+    });
+    const data = new DataplaneListener(binding, pipeline, classify, trustedProxies, logger, {
+      ...(parseAddress(config.listen) as Address),
+      tls,
+      exclusive: !shared,
+      apiKeyHeader: config.apiKeyHeader,
+      bodyIdleMs: config.upstreamIdleTimeoutMs,
+    });
+    this.#data = data;
+    closers.add(() => data.close());
+    const verifyAt = parseAddress(config.verifyListen);
+    if (verifyAt === undefined) return;
+    const verify = new VerifyListener(binding, pipeline, classify, trustedProxies, logger, {
+      ...verifyAt,
+      exclusive: !shared,
+      apiKeyHeader: config.apiKeyHeader,
+      hmacHeaderPrefix: config.hmacHeaderPrefix,
+    });
+    this.#verify = verify;
+    closers.add(() => verify.close());
+  }
+
+  /**
+   * Opens the listeners. Whoever connects meets a whole process: Redis was waited for.
+   * @throws OperatorError when an address cannot be listened on.
+   */
+  async listen(): Promise<ServingAddresses> {
+    await Promise.all(this.#connections.map((redis) => settled(redis, connectedWithinMs)));
+    await this.#readiness.start();
+    const data = await this.#data.listen();
+    if (this.#verify === undefined) return { data };
+    return { data, verify: await this.#verify.listen() };
+  }
+
+  readiness(): ReadinessReport {
+    return this.#readiness.report();
+  }
+
+  /** Holds from the next request. */
+  usePolicy(policy: Policy): void {
+    this.#pipeline.policy = policy;
+  }
+
+  /**
+   * Stops accepting, lets requests finish within `shutdownTimeoutMs`, and closes everything. `lingering` also waits,
+   * within the same time, for idle connections: each is told to close with its next answer, or ends by its idle
+   * timeout. Others listen on the port then, and nobody's request may meet a closed connection. Called again, it only
+   * changes its mind about lingering.
+   */
+  close(lingering = false): Promise<void> {
+    this.#lingering = lingering;
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([this.#data.stopAccepting(), this.#verify?.stopAccepting()]);
+    await drained(() => this.#remaining(), this.#config.shutdownTimeoutMs);
+    await this.#closers.close();
+  }
+
+  /** What the drain waits for. */
+  #remaining(): number {
+    if (!this.#lingering) return this.#pipeline.inFlight;
+    return this.#data.connections + (this.#verify?.connections ?? 0);
+  }
+}

@@ -1,0 +1,43 @@
+/** Ends of things: closing in reverse order, waiting for work that runs out, and never waiting for ever. */
+
+/** How long one step of a shutdown may take once the drain is over, ms. */
+export const closeStepMs = 2000;
+
+/** What was opened, to be closed in reverse order; a step that hangs does not keep the others from their turn. */
+export class Closers {
+  readonly #steps: (() => Promise<void> | void)[] = [];
+
+  add(step: () => Promise<void> | void): void {
+    this.#steps.push(step);
+  }
+
+  /** Runs every step once, each for at most {@link closeStepMs}. */
+  async close(): Promise<void> {
+    for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
+      await withDeadline(Promise.resolve(step()), closeStepMs);
+    }
+  }
+}
+
+/** The value of `step`, or undefined when it has not come after `ms`. */
+export async function withDeadline<T>(step: Promise<T>, ms: number): Promise<T | undefined> {
+  let timer: NodeJS.Timeout | undefined;
+  const deadline = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), ms);
+  });
+  try {
+    return await Promise.race([step, deadline]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Answers when nothing is left, or after `timeoutMs`. `remaining` is asked every few ms. */
+export async function drained(remaining: () => number, timeoutMs: number): Promise<void> {
+  const until = performance.now() + timeoutMs;
+  while (remaining() > 0 && performance.now() < until) {
+    await new Promise((resolve) => {
+      setTimeout(resolve, 10);
+    });
+  }
+}

@@ -1,0 +1,57 @@
+/** `tollkeeper explain --request-id`: what became of a request that is in the access log. */
+import type { LoggedEntry } from '../accesslog/reader.js';
+import type { Config } from '../config/schema.js';
+import { OperatorError } from '../core/failure.js';
+import { type Problem, problems } from '../core/problems.js';
+import { findLoggedRequests } from '../explain/logged-request.js';
+import { keys } from '../redis/keys.js';
+import type { CliContext } from './context.js';
+import { sinceTime } from './logs.js';
+import { printable, printFields, printJson } from './output.js';
+import { withStore } from './store-session.js';
+
+interface LoggedQuestion {
+  readonly requestId: string;
+  /** How far back to look. */
+  readonly since: string;
+  readonly json: boolean;
+}
+
+/** How far the clock of a sidecar may be ahead of this one, ms. */
+const clockToleranceMs = 5 * 60_000;
+
+/**
+ * Prints what the access log says, newest first when the id was used more than once.
+ * @throws OperatorError when nothing is logged under the id.
+ */
+export async function explainLogged(config: Config, question: LoggedQuestion, context: CliContext): Promise<void> {
+  const { requestId, since } = question;
+  const nowMs = Date.now();
+  const fromMs = sinceTime(since, nowMs);
+  const slugs = await withStore(config, (store) => store.ask(() => store.redis.zrange(keys.tenants(), 0, '-1')));
+  const logConfig = { ...config, redisUrl: config.logRedisUrl ?? config.redisUrl };
+  const entries = await withStore(
+    logConfig,
+    (log) => log.ask(() => findLoggedRequests(log.redis, ['', ...slugs], requestId, fromMs, nowMs + clockToleranceMs)),
+    { mayBeEmpty: true },
+  );
+  if (entries.length === 0) {
+    throw new OperatorError(
+      `No request with the id ${printable(requestId)} was logged since ${printable(since)}: look further back with --since.`,
+    );
+  }
+  const explained = entries.map((entry) => ({ ...entry, problem: problemOf(entry) }));
+  if (question.json) return printJson(context, { requestId, entries: explained });
+  for (const [at, { id: _id, dropped: _dropped, problem, ...entry }] of explained.entries()) {
+    if (at > 0) context.out('');
+    const meaning = problem === null ? {} : { meaning: problem.title, 'what to do': problem.remedy };
+    printFields(context, { ...entry, ...meaning });
+  }
+}
+
+/** What the catalogue says of the outcome; null for what was forwarded and for a client that left. */
+function problemOf({ outcome }: LoggedEntry): Pick<Problem, 'title' | 'remedy' | 'fault'> | null {
+  if (!Object.hasOwn(problems, outcome)) return null;
+  const { title, remedy, fault } = problems[outcome as keyof typeof problems];
+  return { title, remedy, fault };
+}

@@ -1,0 +1,53 @@
+/** The records, claims and limits in Redis as they are now, read and never written. */
+import { type Preview, previewAdmission, type PreviewTicket } from '../admission/preview.js';
+import { keys, recordFields } from '../redis/keys.js';
+import { requireInstallation } from '../redis/meta.js';
+import type { Store } from '../redis/store.js';
+import { type PreparedTenant, type PreparedToken, prepareTenant, prepareToken } from '../token/cache.js';
+import { findForeignId } from '../token/foreign-lookup.js';
+
+/** Every method throws StoreUnavailableError when Redis cannot be asked, RecordError when a record is damaged. */
+export class LiveRecords {
+  readonly #store: Store;
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  async token(id: string): Promise<PreparedToken | undefined> {
+    const json = await this.#record(keys.token(id));
+    return json === null ? undefined : prepareToken(json);
+  }
+
+  async tenant(slug: string): Promise<PreparedTenant | undefined> {
+    const json = await this.#record(keys.tenant(slug));
+    return json === null ? undefined : prepareTenant(json);
+  }
+
+  /** Id of the token imported with this SHA-256, null when there is none. */
+  foreignId(digest: Buffer): Promise<string | null> {
+    return this.#store.ask(() => findForeignId(this.#store.redis, '', digest.toString('hex')));
+  }
+
+  /** Whether a signature was used. */
+  async isClaimed(claimKey: string): Promise<boolean> {
+    return (await this.#store.ask(() => this.#store.redis.exists(claimKey))) === 1;
+  }
+
+  preview(ticket: PreviewTicket): Promise<Preview> {
+    return this.#store.ask(async () => {
+      const { installation } = await requireInstallation(this.#store.redis);
+      return previewAdmission(this.#store.redis, installation, ticket);
+    });
+  }
+
+  /** Redis' clock, Unix ms. */
+  async nowMs(): Promise<number> {
+    const [seconds, microseconds] = await this.#store.ask(() => this.#store.redis.time());
+    return Number(seconds) * 1000 + Math.floor(Number(microseconds) / 1000);
+  }
+
+  #record(key: string): Promise<string | null> {
+    return this.#store.ask(() => this.#store.redis.hget(key, recordFields.record));
+  }
+}
