@@ -111,7 +111,8 @@ run.on('response', (client, status, _bytes, responseMs) => {
   }
 });
 
-run.on('reqMismatch', (body: unknown) => {
+// Its declarations do not know this event.
+(run as NodeJS.EventEmitter).on('reqMismatch', (body: unknown) => {
   if (mismatch === '') mismatch = String(body).slice(0, 300);
 });
 

@@ -22,7 +22,7 @@ export interface Subject {
   stop(): Promise<void>;
 }
 
-export interface Checked {
+interface Checked {
   readonly faults: readonly string[];
   /** Redis commands per request: calls of scripts, and all commands with those inside of scripts. */
   readonly redisPerRequest?: { readonly scriptCalls: number; readonly all: number };

@@ -5,10 +5,14 @@
  * Facts of the binding (measured on 20.48) that shape this file:
  * - `tryEnd('', n)` sends the head and announces n bytes; without a length the head waits for the first piece;
  * - `tryEnd` keeps nothing: what it did not send is ours to keep, and `getWriteOffset` says where it stopped;
- *   `write` keeps everything, and its buffer is sent on at the next `write` or `end`;
- * - `onWritable` is set once a response and is called whenever the kernel takes more;
- * - 10 s after a write that was not taken whole the connection is closed, even while the client reads: the kernel says
- *   that it takes more only when a third of its buffer is free. {@link AnswerStream.keepOpen} starts these 10 s anew.
+ *   `write` keeps everything, and what it kept is sent on by the next `write` or `end`;
+ * - `onWritable` is set once a response, and is called when the kernel takes more, but never while the request's body is
+ *   paused;
+ * - 10 s after a write that was not taken whole the connection is closed, even while the client reads slowly: the kernel
+ *   says that it takes more only when a third of its buffer is free. A further write starts the 10 s anew;
+ * - `resume` of what is not paused loses every further event of the connection.
+ *
+ * So something is always left to write while the client takes no more, and {@link AnswerStream.poke} tries.
  */
 import { noLength } from '../http/response-head.js';
 import type { HttpResponse } from './binding.js';
@@ -20,13 +24,19 @@ export interface AnswerStreamOwner {
   answerSent(): void;
 }
 
+/** Chunked answers: pieces from this size on are written without their end first, which is left for `poke`. */
+const dividedFrom = 4096;
+const leftBytes = 256;
+
 export class AnswerStream {
   readonly #res: HttpResponse;
   readonly #owner: AnswerStreamOwner;
   /** Announced bytes, or `noLength`: chunks. */
   readonly #length: number;
-  #unsent: Buffer | undefined;
-  #unsentAt = 0;
+  /** What came since the client takes no more, or was left for `poke`. */
+  #waiting: Buffer | undefined;
+  /** Announced answers: write offset at which `#waiting` begins. */
+  #waitingAt = 0;
   #isDone = false;
   /** The client takes no more for now. */
   blocked = false;
@@ -38,7 +48,10 @@ export class AnswerStream {
     this.#res = res;
     this.#length = length;
     this.#owner = owner;
-    res.onWritable((offset) => this.#writable(offset));
+    res.onWritable(() => {
+      this.takenAtMs = performance.now();
+      return this.#advance();
+    });
     if (length > 0) res.tryEnd('', length);
   }
 
@@ -48,50 +61,67 @@ export class AnswerStream {
   }
 
   /** Sends a piece, inside a cork. Answers false when the client takes no more for now; the piece is taken all the same. */
-  write(chunk: Buffer): boolean {
-    if (this.#unsent !== undefined) {
-      // The upstream was asked to pause, but what it had read already still comes.
-      this.#unsent = Buffer.concat([this.#unsent, chunk]);
-      return false;
+  write(piece: Buffer): boolean {
+    if (!this.blocked) return this.#send(piece);
+    // The upstream was asked to pause, but what it had read already still comes.
+    this.#waiting = this.#waiting === undefined ? piece : Buffer.concat([this.#waiting, piece]);
+    return false;
+  }
+
+  /** Tries, inside a cork, whether the client takes more; call it from time to time while `blocked`. */
+  poke(): void {
+    if (this.#waiting === undefined) return;
+    if (!this.isChunked) {
+      const before = this.#res.getWriteOffset();
+      this.#advance();
+      if (!this.#isDone && this.#res.getWriteOffset() > before) this.takenAtMs = performance.now();
+      return;
     }
-    return this.isChunked ? this.#took(this.#res.write(chunk)) : this.#writeAnnounced(chunk);
-  }
-
-  /** Starts the binding's timeout anew; call it while `blocked`. */
-  keepOpen(): void {
-    this.#res.resume();
-  }
-
-  #writeAnnounced(bytes: Buffer): boolean {
-    const offset = this.#res.getWriteOffset();
-    const [sent, done] = this.#res.tryEnd(bytes, this.#length);
-    if (done) {
-      this.#isDone = true;
-      this.blocked = false;
-      this.#owner.answerSent();
-      return true;
-    }
-    this.#unsent = sent ? undefined : bytes;
-    this.#unsentAt = offset;
-    return this.#took(sent);
-  }
-
-  #took(whole: boolean): boolean {
-    if (!whole && !this.blocked) this.takenAtMs = performance.now();
-    this.blocked = !whole;
-    return whole;
-  }
-
-  #writable(offset: number): boolean {
+    const byte = this.#waiting.subarray(0, 1);
+    this.#waiting = this.#waiting.length === 1 ? undefined : this.#waiting.subarray(1);
+    if (!this.#res.write(byte)) return;
     this.takenAtMs = performance.now();
-    if (this.#unsent !== undefined) {
-      const rest = this.#unsent.subarray(offset - this.#unsentAt);
-      this.#unsent = undefined;
-      if (!this.#writeAnnounced(rest)) return false;
-      if (this.#isDone) return true;
+    this.#advance();
+  }
+
+  /** The client may take more: what waits goes first. Answers whether all of it went. */
+  #advance(): boolean {
+    let waiting = this.#waiting;
+    this.#waiting = undefined;
+    if (waiting !== undefined) {
+      if (!this.isChunked) waiting = waiting.subarray(this.#res.getWriteOffset() - this.#waitingAt);
+      if (!this.#send(waiting)) return false;
     }
     this.blocked = false;
-    this.#owner.clientReady();
+    if (!this.#isDone) this.#owner.clientReady();
     return true;
+  }
+
+  #send(piece: Buffer): boolean {
+    const taken = this.isChunked ? this.#sendChunk(piece) : this.#sendAnnounced(piece);
+    if (!taken && !this.blocked) this.takenAtMs = performance.now();
+    this.blocked = !taken;
+    return taken;
+  }
+
+  #sendAnnounced(piece: Buffer): boolean {
+    const offset = this.#res.getWriteOffset();
+    const [sent, done] = this.#res.tryEnd(piece, this.#length);
+    if (done) {
+      this.#isDone = true;
+      this.#owner.answerSent();
+    } else if (!sent) {
+      this.#waiting = piece;
+      this.#waitingAt = offset;
+    }
+    return sent || done;
+  }
+
+  #sendChunk(piece: Buffer): boolean {
+    if (piece.length < dividedFrom) return this.#res.write(piece);
+    const end = piece.length - leftBytes;
+    if (this.#res.write(piece.subarray(0, end))) return this.#res.write(piece.subarray(end));
+    this.#waiting = piece.subarray(end);
+    return false;
   }
 }

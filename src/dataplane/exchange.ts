@@ -45,6 +45,7 @@ const clientClosedStatus = 499;
 
 /** A refused body up to this size is read to its end first, so that its sender does not meet a reset connection. */
 const awaitedBodyBytesMax = 256 * 1024;
+const pokeIntervalMs = 50;
 /** A client that has sent nothing of its body for this long waits for its answer, ms. */
 const quietBodyMs = 1000;
 
@@ -115,6 +116,7 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
   /** Announced length of the upstream's answer. */
   #length: number = noLength;
   #stream: AnswerStream | undefined;
+  #pokes: NodeJS.Timeout | undefined;
   /** What is left to do when the rest of the request's body has passed by. */
   #afterBody: (() => void) | undefined;
 
@@ -178,15 +180,29 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
         this.cut('client-closed');
         return false;
       }
-      if (body?.paused !== true) stream.keepOpen();
+      this.#poke(stream);
     }
     if (body !== undefined && !body.complete) {
       const quietMs = nowMs - body.movedAtMs;
       if (this.#afterBody !== undefined && quietMs > quietBodyMs) this.#bodyPassed();
       else if (this.#afterBody === undefined && quietMs > idleMs) this.abandon(upstreamTimedOut);
-      else body.keepOpen();
+      else if (!this.isBlocked) body.keepOpen();
     }
     return !this.over && (this.#bodyIsComing || this.isBlocked);
+  }
+
+  #poke(stream: AnswerStream): void {
+    if (!this.over) this.res.cork(() => stream.poke());
+  }
+
+  /** With a paused body the binding does not say that the client takes more: ask, or the two wait for each other. */
+  #pokeUntilReady(stream: AnswerStream): void {
+    if (this.#pokes !== undefined) return;
+    this.#pokes = setInterval(() => {
+      if (stream.blocked && this.#bodyIsComing) return this.#poke(stream);
+      clearInterval(this.#pokes);
+      this.#pokes = undefined;
+    }, pokeIntervalMs);
   }
 
   /** Lets the rest of the body pass by, as long as it keeps coming; `then` answers, in a macrotask of its own. */
@@ -407,8 +423,10 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
   /** Answers false when the client takes no more for now. */
   #writeChunk(chunk: Buffer): boolean {
     this.bytesOut += chunk.length;
-    if (this.#stream?.write(chunk) !== false) return true;
+    const stream = this.#stream;
+    if (stream === undefined || stream.write(chunk)) return true;
     this.#owner.watched.add(this);
+    if (this.#bodyIsComing) this.#pokeUntilReady(stream);
     return false;
   }
 
@@ -436,6 +454,7 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
     this.cancelled = true;
     this.outcome = outcome;
     this.body?.release();
+    clearInterval(this.#pokes);
     this.#early = [];
     this.#owner.finished(this);
   }

@@ -1,12 +1,14 @@
 /** The records, claims and limits in Redis as they are now, read and never written. */
 import { type Preview, previewAdmission, type PreviewTicket } from '../admission/preview.js';
+import { OperatorError } from '../core/failure.js';
 import { keys, recordFields } from '../redis/keys.js';
 import { requireInstallation } from '../redis/meta.js';
 import type { Store } from '../redis/store.js';
+import { RecordError } from '../tenant/record-reader.js';
 import { type PreparedTenant, type PreparedToken, prepareTenant, prepareToken } from '../token/cache.js';
 import { findForeignId } from '../token/foreign-lookup.js';
 
-/** Every method throws StoreUnavailableError when Redis cannot be asked, RecordError when a record is damaged. */
+/** Every method throws StoreUnavailableError when Redis cannot be asked, OperatorError when a record is damaged. */
 export class LiveRecords {
   readonly #store: Store;
 
@@ -16,12 +18,12 @@ export class LiveRecords {
 
   async token(id: string): Promise<PreparedToken | undefined> {
     const json = await this.#record(keys.token(id));
-    return json === null ? undefined : prepareToken(json);
+    return json === null ? undefined : readable(json, prepareToken);
   }
 
   async tenant(slug: string): Promise<PreparedTenant | undefined> {
     const json = await this.#record(keys.tenant(slug));
-    return json === null ? undefined : prepareTenant(json);
+    return json === null ? undefined : readable(json, prepareTenant);
   }
 
   /** Id of the token imported with this SHA-256, null when there is none. */
@@ -49,5 +51,14 @@ export class LiveRecords {
 
   #record(key: string): Promise<string | null> {
     return this.#store.ask(() => this.#store.redis.hget(key, recordFields.record));
+  }
+}
+
+function readable<T>(json: string, prepare: (json: string) => T): T {
+  try {
+    return prepare(json);
+  } catch (error) {
+    if (!(error instanceof RecordError)) throw error;
+    throw new OperatorError(`${error.message}: restore it from a backup; until then its requests get 503.`);
   }
 }

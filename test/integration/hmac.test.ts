@@ -143,7 +143,7 @@ describe('a replay', () => {
   test('is 401 replayed-request on every sidecar; a nonce makes the same request a new one', async () => {
     const signed = signRequest({ secret: signer.secret, method: 'GET', url: path, nonce: '' });
     const once = await Promise.all(sidecars.map(({ dataUrl }) => call(dataUrl + path, { headers: signed.headers })));
-    expect(once.map(({ status }) => status).sort()).toEqual([200, 401, 401, 401]);
+    expect(once.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([200, 401, 401, 401]);
     expect(once.filter(({ status }) => status === 401).map(slugOf)).toEqual(Array(3).fill('replayed-request'));
     expect((await send({ nonce: 'first' })).status).toBe(200);
     expect((await send({ nonce: 'second' })).status).toBe(200);
@@ -158,7 +158,7 @@ describe('a replay', () => {
         const answers = await Promise.all(sidecars.map(({ dataUrl }) => call(dataUrl + path, { headers })));
         const outcome = answers
           .map(({ status }) => status)
-          .sort()
+          .toSorted((a, b) => a - b)
           .join(' ');
         outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
       }

@@ -472,6 +472,22 @@ describe('the listener', () => {
     await expect(taken).rejects.toThrow(/TOLLKEEPER_VERIFY_LISTEN/);
   });
 
+  test('is there in every worker', async () => {
+    const on = await installation.sidecar({
+      env: { TOLLKEEPER_TRUSTED_PROXIES: '127.0.0.1', TOLLKEEPER_WORKERS: '2' },
+      planes,
+    });
+    const answers = await Promise.all(
+      Array.from({ length: 40 }, () =>
+        rawExchange(
+          on.verifyPort,
+          `GET /verify HTTP/1.1\r\nHost: v\r\nX-Forwarded-Method: GET\r\nX-Forwarded-Uri: /api/v1/products\r\nAuthorization: Bearer ${reader.secret}\r\n\r\n`,
+        ),
+      ),
+    );
+    expect(answers.filter(({ status }) => status !== 200)).toEqual([]);
+  });
+
   test('cannot share the port of another listener', async () => {
     const env = { ...installation.env, TOLLKEEPER_LISTEN: '127.0.0.1:9', TOLLKEEPER_VERIFY_LISTEN: '127.0.0.1:9' };
     await expect(startSidecar({ env })).rejects.toThrow(/verifyListen: found port 9, which listen takes too/);

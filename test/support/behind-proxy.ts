@@ -274,7 +274,7 @@ export function describeBehindProxy({
     });
 
     test('carries the subject byte for byte, whatever it means to a configuration language', async () => {
-      const subject = '{env.PATH} ${x} $host %[src] {http.request.host} "q" \\n';
+      const subject = '{env.PATH}${x}$host%[src]{http.request.host}"q"\\n;';
       const odd = await installation.token('acme', '--name', 'odd', '--subject', subject);
       expect((await call(products(), { token: odd.secret })).status).toBe(200);
       expect(last().headers['x-tollkeeper-subject']).toBe(subject);

@@ -1,4 +1,5 @@
 import { createHash, createHmac } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
@@ -276,4 +277,22 @@ describe('Content-Digest', () => {
   ])('of %s names no digest', (_, value) => {
     expect(declaredSha256(value)).toBe('');
   });
+});
+
+test('the example of docs/hmac.md is signed over the base that stands below it', () => {
+  const guide = readFileSync(new URL('../../../docs/hmac.md', import.meta.url), 'utf8');
+  const [, sent = '', base = ''] = /```http\n([^`]*)```[^`]*```text\n([^`]*)\n```/.exec(guide) ?? [];
+  const [head = '', content = ''] = sent.split('\n\n');
+  const [line = '', ...lines] = head.split('\n');
+  const [method = '', target = ''] = line.split(' ');
+  const fields = Object.fromEntries(
+    lines.map((text) => [text.split(':', 1)[0]?.toLowerCase(), text.replace(/^[^:]*: /, '')]),
+  );
+  const signature = parsed(fields['signature-input'] as string, fields['signature'] as string);
+  const request = { method, scheme: 'https', host: fields['host'] as string, target, field: fieldsOf(fields) };
+  expect(signatureBase(signature, request)).toBe(base);
+  expect(coverageGap(signature, true)).toBeUndefined();
+  expect(messageSignatureMatches(secret, signature, request)).toBe(true);
+  const digest = createHash('sha256').update(content.trimEnd()).digest('hex');
+  expect(declaredSha256(fields['content-digest'] as string)).toBe(digest);
 });

@@ -18,6 +18,9 @@ describe('a request field', () => {
     ['x-forwarded-for', headerClass.forwardedFor],
     ['x-forwarded-proto', headerClass.forwardedProto],
     ['x-forwarded-host', headerClass.forwardedHost],
+    ['signature-input', headerClass.signatureInput],
+    ['signature', headerClass.signature],
+    ['content-digest', headerClass.contentDigest],
   ])('%s is read by the pipeline', (name, kind) => {
     expect(classify(name)).toBe(kind);
     expect(custom(name)).toBe(kind);
@@ -67,6 +70,13 @@ describe('a request field', () => {
       expect(custom(`x-tollkeeper-${name}`)).toBe(headerClass.drop);
     }
     expect(custom('x-pandabase-scopes')).toBe(headerClass.drop);
+  });
+
+  it('of a message signature is the upstream’s where such signatures are no credential', () => {
+    const without = createHeaderClassifier({ hmacPrefix: 'X-Tollkeeper-', messageSignatures: false });
+    expect(without('signature-input')).toBe(headerClass.forward);
+    expect(without('signature')).toBe(headerClass.forward);
+    expect(without('content-digest')).toBe(headerClass.contentDigest);
   });
 
   it('of HTTP itself cannot be taken by a careless prefix', () => {
@@ -120,6 +130,8 @@ describe('a request field', () => {
       'x-http-method-override',
       'proxy-x',
       'x-api-key',
+      'signature-input',
+      'content-digest',
     ];
     const mark = fc.constantFrom(...Array.from("-_.!#$%&'*+^`|~"));
     fc.assert(
