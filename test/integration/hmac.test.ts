@@ -20,8 +20,7 @@ beforeAll(async () => {
   const generous = ['--limit', '100000', '--window', '60'];
   signer = await installation.token('acme', '--name', 'signer', '--mode', 'hmac', ...generous);
   bearer = await installation.token('acme', '--name', 'bearer', ...generous);
-  const patient = { TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '20000' };
-  sidecars = await Promise.all(Array.from({ length: 4 }, () => installation.sidecar({ env: patient })));
+  sidecars = await Promise.all(Array.from({ length: 4 }, () => installation.sidecar()));
 });
 
 afterAll(() => installation.stop());

@@ -217,7 +217,7 @@ export class RecordModel {
     const opened = new Map(this.#limits.map((limit) => [limitKey(limit), this.#open(limit)]));
     const models = [...opened.values()];
     const isAdjusted = models.map((model, index) => model.observe(this.#limits[index] as Limit, nowUs)).includes(true);
-    if (isAdjusted) this.#stored = opened;
+    if (isAdjusted) this.#store(opened);
     const fits = cost === 0 || models.every((model) => model.free() >= cost);
     if (!fits) {
       const waits = models.map((model) => (model.free() >= cost ? 0 : model.wait(cost)));
@@ -231,7 +231,7 @@ export class RecordModel {
     }
     if (cost > 0) {
       for (const model of models) model.charge(cost);
-      this.#stored = opened;
+      this.#store(opened);
     }
     const shares = models.map((model) => model.free() / model.capacity());
     const nearest = shares.indexOf(Math.min(...shares));
@@ -240,6 +240,11 @@ export class RecordModel {
       ...stateOf(models[nearest] as LimitModel, nearest),
       retryMs: 0,
     };
+  }
+
+  /** Of a limit that is full nothing is kept. */
+  #store(opened: ReadonlyMap<string, LimitModel>): void {
+    this.#stored = new Map([...opened].filter(([, model]) => model.free() < model.capacity()));
   }
 
   #open(limit: Limit): LimitModel {

@@ -57,6 +57,8 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
       TOLLKEEPER_LISTEN: '127.0.0.1:0',
       TOLLKEEPER_VERIFY_LISTEN: '127.0.0.1:0',
       TOLLKEEPER_ADMIN_LISTEN: '127.0.0.1:0',
+      // A busy machine must not turn a slow answer of Redis into 503; a test of the deadline sets its own.
+      TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '20000',
       ...options.env,
     }),
     stdio: ['ignore', 'pipe', 'pipe'],
