@@ -31,11 +31,16 @@ const neverReached = 1_000_000_000;
 
 export class Stage {
   readonly cores: CorePlan = planCores();
-  /** Folder of files that scenarios need; removed at the end. */
+  /** Folder of files that scenarios and Redis need; removed when the process ends. */
   readonly dir = mkdtempSync(join(tmpdir(), 'tk-bench-'));
   #upstream: Promise<NodeChild> | undefined;
   #store: Promise<Store> | undefined;
   #server: RedisServer | undefined;
+
+  constructor() {
+    // Also when a signal ends the benchmark.
+    process.once('exit', () => rmSync(this.dir, { recursive: true, force: true }));
+  }
 
   /** The upstream of every proxy. */
   upstream(): Promise<NodeChild> {
@@ -59,11 +64,10 @@ export class Stage {
 
   async close(): Promise<void> {
     await Promise.allSettled([this.#server?.stop(), this.#upstream?.then((child) => child.stop())]);
-    rmSync(this.dir, { recursive: true, force: true });
   }
 
   async #makeStore(): Promise<Store> {
-    this.#server = await startRedis({ tcp: true });
+    this.#server = await startRedis({ tcp: true, dir: join(this.dir, 'redis') });
     const { url, pid } = this.#server;
     pin(pid, this.cores.redis);
     const env = { TOLLKEEPER_REDIS_URL: url };

@@ -9,8 +9,7 @@
  * - `onWritable` is set once a response, and is called when the kernel takes more, but never while the request's body is
  *   paused;
  * - 10 s after a write that was not taken whole the connection is closed, even while the client reads slowly: the kernel
- *   says that it takes more only when a third of its buffer is free. A further write starts the 10 s anew;
- * - `resume` of what is not paused loses every further event of the connection.
+ *   says that it takes more only when a third of its buffer is free. A further write starts the 10 s anew.
  *
  * So something is always left to write while the client takes no more, and {@link AnswerStream.poke} tries.
  */
@@ -18,15 +17,17 @@ import { noLength } from '../http/response-head.js';
 import type { HttpResponse } from './binding.js';
 
 export interface AnswerStreamOwner {
+  /** The client takes no more for now; told after every write that was not taken whole. */
+  clientBlocked(): void;
   /** The client has taken what was there. */
   clientReady(): void;
   /** All that was announced has been handed over: the response is gone. */
   answerSent(): void;
 }
 
-/** Chunked answers: pieces from this size on are written without their end first, which is left for `poke`. */
+/** Chunked answers: pieces from this size on are written without their end first, which is left for as many pokes. */
 const dividedFrom = 4096;
-const leftBytes = 256;
+const leftBytes = 1024;
 
 export class AnswerStream {
   readonly #res: HttpResponse;
@@ -79,7 +80,10 @@ export class AnswerStream {
     }
     const byte = this.#waiting.subarray(0, 1);
     this.#waiting = this.#waiting.length === 1 ? undefined : this.#waiting.subarray(1);
-    if (!this.#res.write(byte)) return;
+    if (!this.#res.write(byte)) {
+      this.#owner.clientBlocked();
+      return;
+    }
     this.takenAtMs = performance.now();
     this.#advance();
   }
@@ -101,6 +105,7 @@ export class AnswerStream {
     const taken = this.isChunked ? this.#sendChunk(piece) : this.#sendAnnounced(piece);
     if (!taken && !this.blocked) this.takenAtMs = performance.now();
     this.blocked = !taken;
+    if (!taken) this.#owner.clientBlocked();
     return taken;
   }
 

@@ -45,7 +45,8 @@ const clientClosedStatus = 499;
 
 /** A refused body up to this size is read to its end first, so that its sender does not meet a reset connection. */
 const awaitedBodyBytesMax = 256 * 1024;
-const pokeIntervalMs = 50;
+const pokeFirstMs = 20;
+const pokeLastMs = 1000;
 /** A client that has sent nothing of its body for this long waits for its answer, ms. */
 const quietBodyMs = 1000;
 
@@ -116,7 +117,7 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
   /** Announced length of the upstream's answer. */
   #length: number = noLength;
   #stream: AnswerStream | undefined;
-  #pokes: NodeJS.Timeout | undefined;
+  #nextPoke: NodeJS.Timeout | undefined;
   /** What is left to do when the rest of the request's body has passed by. */
   #afterBody: (() => void) | undefined;
 
@@ -180,7 +181,8 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
         this.cut('client-closed');
         return false;
       }
-      this.#poke(stream);
+      this.res.cork(() => stream.poke());
+      if (this.over) return false;
     }
     if (body !== undefined && !body.complete) {
       const quietMs = nowMs - body.movedAtMs;
@@ -191,18 +193,15 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
     return !this.over && (this.#bodyIsComing || this.isBlocked);
   }
 
-  #poke(stream: AnswerStream): void {
-    if (!this.over) this.res.cork(() => stream.poke());
-  }
-
   /** With a paused body the binding does not say that the client takes more: ask, or the two wait for each other. */
-  #pokeUntilReady(stream: AnswerStream): void {
-    if (this.#pokes !== undefined) return;
-    this.#pokes = setInterval(() => {
-      if (stream.blocked && this.#bodyIsComing) return this.#poke(stream);
-      clearInterval(this.#pokes);
-      this.#pokes = undefined;
-    }, pokeIntervalMs);
+  #pokeUntilReady(stream: AnswerStream, delayMs = pokeFirstMs): void {
+    if (this.#nextPoke !== undefined) return;
+    this.#nextPoke = setTimeout(() => {
+      if (!this.over && stream.blocked) this.res.cork(() => stream.poke());
+      this.#nextPoke = undefined;
+      if (this.over || !stream.blocked || !this.#bodyIsComing) return;
+      this.#pokeUntilReady(stream, Math.min(delayMs * 2, pokeLastMs));
+    }, delayMs);
   }
 
   /** Lets the rest of the body pass by, as long as it keeps coming; `then` answers, in a macrotask of its own. */
@@ -331,6 +330,13 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
     return this.#stream?.blocked === true;
   }
 
+  clientBlocked(): void {
+    this.#owner.watched.add(this);
+    if (!this.#bodyIsComing || this.#stream === undefined) return;
+    this.body?.staysPaused();
+    this.#pokeUntilReady(this.#stream);
+  }
+
   clientReady(): void {
     if (this.over) return;
     if (this.#upstreamDone) this.#endStream();
@@ -423,11 +429,7 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
   /** Answers false when the client takes no more for now. */
   #writeChunk(chunk: Buffer): boolean {
     this.bytesOut += chunk.length;
-    const stream = this.#stream;
-    if (stream === undefined || stream.write(chunk)) return true;
-    this.#owner.watched.add(this);
-    if (this.#bodyIsComing) this.#pokeUntilReady(stream);
-    return false;
+    return this.#stream?.write(chunk) ?? true;
   }
 
   /** The upstream's answer is complete, or has become so and the client has taken what came before. */
@@ -454,7 +456,7 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
     this.cancelled = true;
     this.outcome = outcome;
     this.body?.release();
-    clearInterval(this.#pokes);
+    clearTimeout(this.#nextPoke);
     this.#early = [];
     this.#owner.finished(this);
   }

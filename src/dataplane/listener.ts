@@ -11,7 +11,7 @@ import type { TrustedProxies } from '../http/forwarded.js';
 import type { Logger } from '../telemetry/logger.js';
 import type { HttpApp, HttpBinding, HttpRequest, HttpResponse } from './binding.js';
 import { Exchange } from './exchange.js';
-import { bodyTooLarge, type Pipeline } from './pipeline.js';
+import type { Pipeline } from './pipeline.js';
 import { Port } from './port.js';
 import { RequestBody } from './request-body.js';
 
@@ -133,7 +133,8 @@ export class DataplaneListener {
     watched.add(exchange);
     res.onData((chunk, isLast) => {
       try {
-        if (!body.chunk(chunk, isLast, performance.now()) && !exchange.over) exchange.abandon(bodyTooLarge);
+        const denial = body.chunk(chunk, isLast, performance.now());
+        if (denial !== undefined && !exchange.over) exchange.abandon(denial);
         if (isLast && !exchange.isBlocked) watched.delete(exchange);
       } catch (error) {
         this.#logger.error({ err: error }, 'a request body was not handled: this is a bug');

@@ -42,6 +42,7 @@ import type { HttpResponse } from './binding.js';
 import type { Exchange, ExchangeOwner } from './exchange.js';
 import { upstreamRequest } from './forward.js';
 import { recordExchange } from './record.js';
+import { bodyTooLarge } from './request-body.js';
 import { describeSelf, selfDescriptionPath, selfDescriptionRoute } from './self-description.js';
 import { VerifyExchange } from './verify-exchange.js';
 
@@ -81,7 +82,6 @@ const notNormalPath = deny(
   'Behind a proxy the path must be in its normal form: upper-case hex, no escapes of letters, digits or - . _ ~.',
 );
 export const badQuery = deny('malformed-request', 'The query holds a byte that no URI may hold.');
-export const bodyTooLarge = deny('body-too-large', 'The body is larger than this service accepts.');
 export const signedBodyTooLarge = deny(
   'body-too-large',
   'The body of a signed request is larger than this service accepts.',

@@ -2,18 +2,28 @@
  * A request's body on its way in: held while the request is being decided, then handed to the upstream whole (when
  * it has arrived) or as a stream with backpressure.
  *
- * Facts of the binding this rests on: chunks must be copied (their memory is reused when the callback returns); one
- * read may bring several chunks of a chunked body; `pause` takes effect at the next read; a paused response notices a
- * reset of its client, but not a mere close; its idle timeout (10 s, once 160 KB have come) goes on, and `resume` starts
- * it anew.
+ * Facts of the binding this rests on (measured on 20.48):
+ * - chunks must be copied: their memory is reused when the callback returns;
+ * - `pause` takes effect when the socket has been read empty; what comes meanwhile is kept (see byte-queue.ts);
+ * - a write that the client does not take whole ends the pause; `resume` of what is not paused loses all further events
+ *   of the connection, `pause` and `resume` together never do;
+ * - while paused the binding does not say that the client takes more of the answer; it notices a reset of the client,
+ *   but not a mere close; and its idle timeout (10 s, once 160 KB have come) goes on until `resume` starts it anew.
  */
 import { Readable } from 'node:stream';
+import { deny, type Denial } from '../core/problems.js';
 import type { BodyCollector } from '../credential/signed-body.js';
 import { chunkedLength } from '../http/request-head.js';
 import type { HttpResponse } from './binding.js';
+import { ByteQueue } from './byte-queue.js';
+
+export const bodyTooLarge = deny('body-too-large', 'The body is larger than this service accepts.');
+const bodyTooFast = deny('overloaded', 'The body came faster than it could be passed on.', { retryAfterS: 1 });
 
 /** Bytes a stream to the upstream holds before the client is paused. */
 const streamHighWaterMark = 256 * 1024;
+/** Bytes that may come of one body after its client was paused. */
+const queuedBytesMax = 64 * 1024 * 1024;
 
 export class RequestBody {
   readonly #res: HttpResponse;
@@ -23,14 +33,15 @@ export class RequestBody {
   readonly #bytesMax: number;
   received = 0;
   complete = false;
-  /** Last moment anything moved, monotonic ms; the idle sweep reads it. */
+  /** Last moment anything moved, monotonic ms. */
   movedAtMs: number;
   /** The client is not read from: the upstream, or the decision, is slower. */
   paused = false;
-  #take: (bytes: ArrayBuffer) => void;
-  #held: Buffer[] = [];
+  readonly #queue = new ByteQueue();
   #collector: BodyCollector | undefined;
+  #onTooLarge: (() => void) | undefined;
   #stream: UploadStream | undefined;
+  #discards = false;
   #onComplete: (() => void) | undefined;
 
   constructor(res: HttpResponse, declared: number, bytesMax: number, nowMs: number) {
@@ -38,7 +49,6 @@ export class RequestBody {
     this.declared = declared;
     this.#bytesMax = bytesMax;
     this.movedAtMs = nowMs;
-    this.#take = (bytes) => this.#hold(bytes);
   }
 
   /** Bytes still to come, Infinity when that is not known. */
@@ -46,21 +56,26 @@ export class RequestBody {
     return this.declared === chunkedLength ? Number.POSITIVE_INFINITY : this.declared - this.received;
   }
 
-  /** The binding's data callback. Answers false once the body is larger than it may be; what comes is then dropped. */
-  chunk(bytes: ArrayBuffer, isLast: boolean, nowMs: number): boolean {
+  /** The binding's data callback. Answers why the body is not taken, once that is so; what comes is then dropped. */
+  chunk(bytes: ArrayBuffer, isLast: boolean, nowMs: number): Denial | undefined {
     this.received += bytes.byteLength;
     this.movedAtMs = nowMs;
     this.complete = isLast;
-    if (this.#bytesMax > 0 && this.received > this.#bytesMax) {
-      this.#drop();
-      return false;
+    // Paused amid its last read: the next request has to be read.
+    if (isLast) this.resume();
+    if (this.#discards) {
+      if (isLast) this.#onComplete?.();
+      return undefined;
     }
-    if (bytes.byteLength > 0) this.#take(bytes);
+    if (this.#bytesMax > 0 && this.received > this.#bytesMax) return this.#refuse(bodyTooLarge);
+    if (this.#collector !== undefined) this.#collect(bytes);
+    else if (bytes.byteLength > 0) this.#pass(bytes);
+    if (this.#queue.length > queuedBytesMax) return this.#refuse(bodyTooFast);
     if (isLast) {
-      this.#stream?.push(null);
+      if (this.#queue.length === 0) this.#stream?.push(null);
       this.#onComplete?.();
     }
-    return true;
+    return undefined;
   }
 
   /**
@@ -70,28 +85,15 @@ export class RequestBody {
   collect(collector: BodyCollector, onComplete: () => void, onTooLarge: () => void): void {
     this.#collector = collector;
     this.#onComplete = onComplete;
-    this.#take = (bytes) => {
-      if (collector.push(bytes)) return;
-      this.#drop();
-      onTooLarge();
-    };
+    this.#onTooLarge = onTooLarge;
   }
 
   /** What the upstream is to send: the whole body when it has arrived, else a stream that follows the client. */
   toUpstream(): Buffer | Readable {
     if (this.#collector !== undefined) return this.#collector.body();
-    if (this.complete) return this.#held.length === 1 ? (this.#held[0] as Buffer) : Buffer.concat(this.#held);
-    const stream = new UploadStream(this);
-    for (const held of this.#held) stream.push(held);
-    this.#held = [];
-    this.#stream = stream;
-    this.#take = (bytes) => {
-      // The upstream has answered without reading on: the rest passes by.
-      if (stream.destroyed) return;
-      if (!stream.push(copied(bytes)) && !this.complete) this.#pause();
-    };
-    this.resume();
-    return stream;
+    if (this.complete) return this.#queue.takeAll();
+    this.#stream = new UploadStream(this);
+    return this.#stream;
   }
 
   /** Lets the rest arrive and forgets it: the answer is already decided. `onComplete` is called at the last byte. */
@@ -107,36 +109,73 @@ export class RequestBody {
     this.#drop();
   }
 
+  /** The upstream takes more: first what is held, then what the client sends. */
+  pull(): void {
+    const stream = this.#stream;
+    if (stream === undefined) return;
+    // Only what is pushed makes the stream ask again.
+    let takesMore = true;
+    while (takesMore && this.#queue.length > 0) takesMore = stream.push(this.#queue.shift());
+    if (this.#queue.length > 0) return;
+    if (this.complete) stream.push(null);
+    else if (takesMore) this.resume();
+  }
+
   /** Starts the binding's idle timeout anew while the client has to wait. */
   keepOpen(): void {
     if (!this.paused) return;
+    this.#res.pause();
     this.#res.resume();
     this.#res.pause();
+  }
+
+  /** To be called after a write that the client did not take whole: it has ended the pause. */
+  staysPaused(): void {
+    if (this.paused) this.#res.pause();
   }
 
   resume(): void {
     if (!this.paused) return;
     this.paused = false;
+    this.#res.pause();
     this.#res.resume();
   }
 
-  /** One read's worth waits for the decision; the client waits with the rest. */
-  #hold(bytes: ArrayBuffer): void {
-    this.#held.push(copied(bytes));
+  #collect(bytes: ArrayBuffer): void {
+    if (this.#collector?.push(bytes) !== false) return;
+    const onTooLarge = this.#onTooLarge;
+    this.#drop();
+    onTooLarge?.();
+  }
+
+  /** To the upstream when it takes more, else to the queue; the client then waits. */
+  #pass(bytes: ArrayBuffer): void {
+    const stream = this.#stream;
+    if (stream !== undefined && !this.paused && this.#queue.length === 0) {
+      // Destroyed: the upstream has answered without reading on, and the rest passes by.
+      if (stream.destroyed || stream.push(copied(bytes))) return;
+    } else {
+      this.#queue.push(bytes);
+    }
     if (!this.complete) this.#pause();
   }
 
+  #refuse(denial: Denial): Denial {
+    this.#drop();
+    return denial;
+  }
+
   #drop(): void {
-    this.#take = () => {};
+    this.#discards = true;
     this.#onComplete = undefined;
-    this.#held = [];
+    this.#onTooLarge = undefined;
+    this.#queue.clear();
     this.#collector = undefined;
     this.#stream?.destroy();
     this.#stream = undefined;
   }
 
   #pause(): void {
-    if (this.paused) return;
     this.paused = true;
     this.#res.pause();
   }
@@ -159,6 +198,6 @@ class UploadStream extends Readable {
   }
 
   override _read(): void {
-    this.#body.resume();
+    this.#body.pull();
   }
 }

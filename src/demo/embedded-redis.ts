@@ -6,10 +6,11 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { accessSync, constants, mkdirSync, rmSync } from 'node:fs';
+import { accessSync, constants, rmSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { Redis } from 'ioredis';
 import { OperatorError } from '../core/failure.js';
+import { makeFolder } from './folder.js';
 
 export interface EmbeddedRedis {
   /** For the configuration: `unix://…`. */
@@ -38,7 +39,7 @@ export async function startEmbeddedRedis(directory: string): Promise<EmbeddedRed
     );
   }
   const dataDirectory = join(directory, 'redis');
-  mkdirSync(dataDirectory, { recursive: true });
+  makeFolder(dataDirectory);
   await endLeftover(socketPath);
 
   const settings = {

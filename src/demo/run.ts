@@ -4,7 +4,7 @@
  * One demo a folder: `demo.pid` says who uses it. A demo that was killed leaves its Redis and its data behind; the
  * next one ends that Redis and goes on with the data.
  */
-import { createWriteStream, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createWriteStream, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
@@ -14,6 +14,7 @@ import { OperatorError } from '../core/failure.js';
 import { createLogger } from '../telemetry/logger.js';
 import { writeConfiguration } from './configuration.js';
 import { startEmbeddedRedis } from './embedded-redis.js';
+import { makeFolder } from './folder.js';
 import { startDemoStore } from './store.js';
 import { type DemoTokens, prepareTenants } from './tenants.js';
 
@@ -49,7 +50,7 @@ const adminPortDefault = 9090;
  */
 export async function startDemo(options: DemoOptions): Promise<RunningDemo> {
   const { directory } = options;
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  makeFolder(directory);
   const closers: (() => Promise<void> | void)[] = [];
   const close = async (): Promise<void> => {
     for (let step = closers.pop(); step !== undefined; step = closers.pop()) await step();

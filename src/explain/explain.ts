@@ -26,7 +26,6 @@ import { authorize } from '../dataplane/authorize.js';
 import {
   badPath,
   badQuery,
-  bodyTooLarge,
   quotaUsedUp,
   rateLimited,
   replayed,
@@ -34,6 +33,7 @@ import {
   signedBodyTooLarge,
   storeAway,
 } from '../dataplane/pipeline.js';
+import { bodyTooLarge } from '../dataplane/request-body.js';
 import { selfDescriptionRoute } from '../dataplane/self-description.js';
 import { pipelineSettings } from '../dataplane/settings.js';
 import { createHeaderClassifier } from '../http/drop-list.js';

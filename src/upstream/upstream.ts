@@ -52,7 +52,7 @@ export class Upstream {
     this.#headTimeoutMs = options.headTimeoutMs;
     this.#inFlightMax = options.connectionsMax * (1 + waitingPerConnection);
     this.#pool = new Pool(options.origin, {
-      factory: (origin, clientOptions) => new Connection(origin, clientOptions as Client.Options),
+      factory: (origin, clientOptions) => new Connection(origin, clientOptions),
       connections: options.connectionsMax,
       pipelining: 1,
       connect: { timeout: options.connectTimeoutMs },
@@ -173,8 +173,7 @@ class Call implements UpstreamCall {
     this.#starting = true;
     this.#pool.dispatch(
       {
-        // undici takes any method; its type lists those it knows.
-        method: request.method as Dispatcher.HttpMethod,
+        method: request.method,
         path: request.target,
         headers: request.headers,
         body: request.body,

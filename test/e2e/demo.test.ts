@@ -5,7 +5,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { childEnvironment, mainScript } from '../support/cli.js';
+import { childEnvironment, mainScript, runCommand } from '../support/cli.js';
 import { endProcess, spawnTied } from '../support/process.js';
 
 interface DemoFacts {
@@ -164,5 +164,11 @@ describe('demo', () => {
     const log = readFileSync(join(folder, '.tollkeeper/tollkeeper.log'), 'utf8');
     for (const secret of Object.values(facts.tokens)) expect(log).not.toContain(secret);
     await endProcess(child, 'SIGTERM');
+  });
+
+  test('a folder that cannot be made ends it with a sentence, at once', async () => {
+    const { code, stderr } = await runCommand(['demo', '--dir', '/proc/none/here', '--port', '0', '--admin-port', '0']);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^tollkeeper: Cannot write to \/proc\/none\/here \(ENOENT\): choose another with --dir\.$/m);
   });
 });

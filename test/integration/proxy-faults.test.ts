@@ -84,7 +84,7 @@ describe('Redis', () => {
     expect((await ask()).status).toBe(200);
     const keeper = redis.client();
     const everything = new Map<string, Buffer>();
-    for (const key of await keeper.keys('*')) everything.set(key, (await keeper.dumpBuffer(key)) as Buffer);
+    for (const key of await keeper.keys('*')) everything.set(key, await keeper.dumpBuffer(key));
     keeper.disconnect();
     await redis.restart({ keepData: false });
     // From the first answer after its return on: never 401.
@@ -131,7 +131,7 @@ async function foreignToken(): Promise<{ secret: string }> {
 
 describe('SIGHUP', () => {
   test('takes over a good policy and refuses a bad one, while every request is answered by the old or the new', async () => {
-    rig = await startProxyRig(deadline);
+    rig = await startProxyRig();
     const policyPath = rig.installation.env.TOLLKEEPER_POLICY as string;
     const unexpected: number[] = [];
     let going = true;

@@ -13,6 +13,7 @@ export function watchMemory(pid: number): { stop(): number } {
   const timer = setInterval(() => {
     highest = Math.max(highest, residentBytes(pid));
   }, 20);
+  timer.unref();
   return {
     stop() {
       clearInterval(timer);
