@@ -287,6 +287,8 @@ local function decide(
   if tenant_index ~= 0 and (not code or code == MOVED) then
     tenant = records[tenant_index] or read_record(tenant_index)
     local tenant_code = check_record(tenant, tenant_version)
+    -- A tenant cannot be deleted before its tokens: without one the store is damaged, and the caller is not to blame.
+    if tenant_code == UNKNOWN then tenant_code = UNREADABLE end
     code = code or tenant_code
     tenant_meters = tenant.meters
   end

@@ -29,7 +29,7 @@ export const verdictCodes = {
   confirmed: 2,
   /** A record is not the version the ticket was decided under: `tokenRecord`, `tenantRecord` hold what changed. */
   moved: 3,
-  /** The token (or its tenant) does not exist. */
+  /** The token does not exist. */
   unknown: 4,
   /** Redis holds no installation, or another one than expected: an outage, never a reason for 401. */
   storeEmpty: 5,
@@ -43,7 +43,7 @@ export const verdictCodes = {
   limited: 9,
   /** A quota has not enough units left; wait `retryMs`. */
   quotaExceeded: 10,
-  /** The record in Redis cannot be decoded. */
+  /** The record in Redis cannot be decoded, or the token's tenant is not there. */
   unreadable: 11,
   /** Too many tickets wait already. */
   overloaded: 20,

@@ -1,6 +1,7 @@
 /** `tollkeeper serve`: runs until SIGTERM or SIGINT; SIGHUP reads the policy again, SIGUSR2 restarts the workers. */
 import { once } from 'node:events';
 import type { Command } from 'commander';
+import type { RunningApp } from '../app/serve.js';
 import type { Config } from '../config/schema.js';
 import { configOf } from './config-option.js';
 import type { CliContext } from './context.js';
@@ -16,12 +17,16 @@ export function registerServe(program: Command, context: CliContext): void {
       const readConfig = (): Config => configOf(command, context, options);
       // The other commands need not load the servers.
       const { serve } = await import('../app/serve.js');
-      const app = await serve(readConfig());
-      const reload = (): void => void app.reload(readConfig);
-      const restart = (): void => void app.restart();
+      // Heard from the first moment on: a signal that comes during the start must not end it half done.
+      const ended = Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')]);
+      let running: RunningApp | undefined;
+      const reload = (): void => void running?.reload(readConfig);
+      const restart = (): void => void running?.restart();
       process.on('SIGHUP', reload);
       process.on('SIGUSR2', restart);
-      const failure = await Promise.race([app.failed, once(process, 'SIGTERM'), once(process, 'SIGINT')]);
+      const app = await serve(readConfig());
+      running = app;
+      const failure = await Promise.race([app.failed, ended]);
       await app.close();
       process.off('SIGHUP', reload);
       process.off('SIGUSR2', restart);

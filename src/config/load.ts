@@ -32,6 +32,8 @@ export function loadConfig(sources: ConfigSources): Config {
   const lines = problems.map(problemLine);
   throw new OperatorError(
     lines.length === 1 ? (lines[0] as string) : `the configuration has ${lines.length} problems:\n${lines.join('\n')}`,
+    // A key that does not exist is wrong usage, like an option that does not exist.
+    problems.some(({ message }) => message.startsWith('unknown ')) ? 2 : 1,
   );
 }
 

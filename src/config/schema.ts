@@ -93,7 +93,7 @@ const listeners = {
       {
         group: 'Listeners',
         allowed: address,
-        meaning: 'Where the admin plane (`/v1`, `/metrics`, `/healthz`, `/readyz`) listens. Keep it private.',
+        meaning: 'Where the admin plane (`/metrics`, `/healthz`, `/readyz`) listens. Keep it private.',
       },
       (value) => parseAddress(value) !== undefined,
     ),
@@ -255,7 +255,7 @@ const credentials = {
       {
         group: 'Credentials',
         allowed: 'at least 16 visible ASCII characters (openssl rand -hex 32)',
-        meaning: 'Opens the admin API to an operator: `Authorization: Bearer <key>`.',
+        meaning: 'Reserved: will open the admin API to an operator. Nothing reads it yet.',
         example: '/run/secrets/tollkeeper-admin-key',
         secret: true,
       },

@@ -109,6 +109,8 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
   upstreamStartedAtMs = 0;
   upstreamMs = 0;
   #call: UpstreamCall | undefined;
+  /** A refusal is on its way: a verdict that comes before it changes nothing. */
+  #isAbandoned = false;
   #upstreamHeaders: readonly Buffer[] = [];
   #headWritten = false;
   #upstreamDone = false;
@@ -129,7 +131,7 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
   }
 
   admissionSettled(verdict: Verdict): void {
-    if (!this.over) this.#owner.settled(this, verdict);
+    if (!this.over && !this.#isAbandoned) this.#owner.settled(this, verdict);
   }
 
   /** The binding's abort callback: the client left, or the binding refused the framing itself. */
@@ -163,6 +165,7 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
 
   /** The request cannot be carried on (its body is too large): whatever is under way ends, and the connection too. */
   abandon(denial: Denial): void {
+    this.#isAbandoned = true;
     this.#call?.abort();
     this.#call = undefined;
     setImmediate(() => this.refuse(denial, true));

@@ -201,6 +201,8 @@ export class Pipeline implements ExchangeOwner {
     const known = cache.foreignId(digestHex);
     exchange.foreignFromCache = known !== undefined;
     if (known !== undefined) return use(known);
+    const blockedForS = this.#parts.failures.blockedForS(exchange.clientAddress, exchange.startedAtMs);
+    if (blockedForS > 0) return this.#refuseSoon(exchange, this.#blocked(exchange, blockedForS));
     this.#parts.findForeign(digestHex).then(
       (id) => {
         if (exchange.over) return;

@@ -31,7 +31,9 @@ export function connect(target: RedisTarget, purpose: ConnectionPurpose): Redis 
     maxRetriesPerRequest: 0,
     autoResendUnfulfilledCommands: false,
     enableOfflineQueue: purpose === 'changes',
-    commandTimeout: purpose === 'admission' ? target.commandTimeoutMs : slowCommandTimeoutMs,
+    // Admission keeps its own deadline and reads its socket once more before it gives up after a stall of this process;
+    // a timer here would reject answers that lie in the socket already. This one is for a server that never answers.
+    commandTimeout: purpose === 'admission' ? target.commandTimeoutMs * 3 : slowCommandTimeoutMs,
     retryStrategy: (attempt) => Math.min(20 * 2 ** Math.min(attempt, 10), 500) + Math.floor(Math.random() * 20),
     // A replica that was promoted away from under us: find the new primary.
     reconnectOnError: (error) => (error.message.startsWith('READONLY') ? 1 : false),

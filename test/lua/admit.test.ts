@@ -62,8 +62,10 @@ describe('records', () => {
     expect(verdicts[2]).toMatchObject({ tokenRecord: null, tenantRecord: '{"version":1}' });
   });
 
-  test('a tenant that is gone makes its token unknown', async () => {
-    expect(await codes([{ tokenKey: token, tenantKey: keys.tenant('gone'), tenantVersion: 1 }])).toEqual(['unknown']);
+  test('a token without its tenant is damage, never an unknown token', async () => {
+    expect(await codes([{ tokenKey: token, tenantKey: keys.tenant('gone'), tenantVersion: 1 }])).toEqual([
+      'unreadable',
+    ]);
   });
 
   test('a moved token is decided again even when its tenant is gone', async () => {

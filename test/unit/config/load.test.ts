@@ -24,7 +24,8 @@ function problemsOf(yaml: string | undefined, env: Record<string, string> = {}):
     loadConfig({ configPath, env });
   } catch (error) {
     expect(error).toBeInstanceOf(OperatorError);
-    expect((error as OperatorError).exitCode).toBe(1);
+    // A key that does not exist is wrong usage.
+    expect((error as OperatorError).exitCode).toBe(/: unknown /.test((error as OperatorError).message) ? 2 : 1);
     const lines = (error as OperatorError).message.replaceAll(configPath ?? '\0', 'FILE').split('\n');
     return lines.length === 1 ? lines : lines.slice(1);
   }
