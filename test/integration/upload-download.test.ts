@@ -7,6 +7,7 @@
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { digestOf, digestStream, mib, openPaused, readAnswer, standstill, writePieces } from '../support/large-body.js';
 import { watchMemory } from '../support/memory.js';
@@ -188,41 +189,40 @@ describe.runIf(onLinux)('the slower side sets the pace:', () => {
       }
       expect(new Set(await Promise.all(digests))).toEqual(new Set([digestOf(upMib)]));
     });
-    expect(growth).toBeLessThan(growthMax);
+    // What was read of each before its pause took effect (see byte-queue.ts).
+    expect(growth).toBeLessThan(uploads * 24 * mib);
   }, 60_000);
 });
 
 describe('an upload', () => {
   test('may take longer than the upstream has for its answer, as long as it moves', async () => {
+    const timeoutMs = 2000;
     const patient = await rig.another({
       TOLLKEEPER_UPSTREAM: upstream.url,
-      TOLLKEEPER_UPSTREAM_TIMEOUT_MS: '1000',
-      TOLLKEEPER_UPSTREAM_IDLE_TIMEOUT_MS: '2000',
+      TOLLKEEPER_UPSTREAM_TIMEOUT_MS: String(timeoutMs),
     });
     let bytes = 0;
     handler = (request, response) => {
-      // Reads for a moment, four times a second.
-      const timer = setInterval(() => {
-        request.resume();
-        setTimeout(() => request.pause(), 20);
-      }, 250);
-      request.pause();
-      request.on('data', (chunk: Buffer) => {
-        bytes += chunk.length;
-        if (bytes % (2 * mib) < chunk.length) request.pause();
-      });
-      request.on('end', () => {
-        clearInterval(timer);
+      const read = async (): Promise<void> => {
+        let rest = mib;
+        for await (const piece of request as AsyncIterable<Buffer>) {
+          bytes += piece.length;
+          rest -= piece.length;
+          if (rest > 0) continue;
+          rest = mib;
+          await delay(100);
+        }
         response.end('thanks');
-      });
+      };
+      void read();
     };
     const connection = await openConnection(patient.dataPort);
     const startedAtMs = performance.now();
-    connection.send(rig.request('PUT', '/files/slow', [`Content-Length: ${32 * mib}`]));
-    await writePieces(connection.socket, 32);
+    connection.send(rig.request('PUT', '/files/slow', [`Content-Length: ${48 * mib}`]));
+    await writePieces(connection.socket, 48);
     const answer = await connection.answer();
-    expect([answer.status, bytes]).toEqual([200, 32 * mib]);
-    expect(performance.now() - startedAtMs).toBeGreaterThan(2500);
+    expect([answer.status, bytes]).toEqual([200, 48 * mib]);
+    expect(performance.now() - startedAtMs).toBeGreaterThan(2 * timeoutMs);
     connection.close();
     expect(await patient.stop()).toBe(0);
   }, 30_000);
@@ -237,13 +237,15 @@ describe('an upload', () => {
       request.on('error', () => {});
     };
     const connection = await openConnection(impatient.dataPort);
-    connection.send(rig.request('PUT', '/files/never', [`Content-Length: ${64 * mib}`]));
-    const writing = writePieces(connection.socket, 64).catch(() => {});
-    const answer = await connection.answer();
-    expect([answer.status, headerOf(answer.head, 'Connection')]).toEqual([504, 'close']);
-    await connection.ended();
+    connection.send(rig.request('PUT', '/files/never', [`Content-Length: ${256 * mib}`]));
+    const writing = writePieces(connection.socket, 256).catch(() => {});
+    // A client that is still sending may meet the reset before it has read the answer; the verdict is the same.
+    const answer = await connection.answer().catch(() => undefined);
+    if (answer !== undefined && answer.status !== 0) expect(answer.status).toBe(504);
     connection.close();
     await Promise.race([writing, once(connection.socket, 'close')]);
+    const counted = /tollkeeper_requests_total\{outcome="upstream-timeout",method="PUT",status_class="5xx"\} 1/;
+    await until(async () => counted.test(await (await fetch(`${impatient.adminUrl}/metrics`)).text()));
     expect(await impatient.stop()).toBe(0);
   });
 });
