@@ -24,11 +24,11 @@ interface Explanation {
 }
 
 export function registerPolicy(program: Command, context: CliContext): void {
-  const policy = program.command('policy').description('Works on the policy: what each route needs.');
+  const policy = program.command('policy').description('the policy: what each route needs');
   addJsonOption(
     policy
       .command('check')
-      .description('Checks a policy file and lists its routes; exit code 1 when something is wrong.')
+      .description('check a policy file and list its routes; exit code 1 when something is wrong')
       .argument('<file>', 'policy file, or a configuration file with policy: in it')
       .option('--explain <request>', 'say what the policy asks for a request, such as "GET /orders/7"'),
   ).action((file: string, options: CheckOptions) => check(file, options, context));

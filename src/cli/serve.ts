@@ -13,6 +13,7 @@ export function registerServe(program: Command, context: CliContext): void {
     .option('--listen <address>', 'data plane address, host:port')
     .option('--admin-listen <address>', 'admin plane address, host:port')
     .option('--upstream <origin>', 'the API behind, http://host:port')
+    .option('--json', 'its log is JSON, one object a line, with or without this')
     .action(async (options: { listen?: string; adminListen?: string; upstream?: string }) => {
       const readConfig = (): Config => configOf(command, context, options);
       // The other commands need not load the servers.

@@ -31,7 +31,7 @@ export function registerSign(program: Command, context: CliContext): void {
   program
     .command('sign')
     .description(
-      `Signs a request with an HMAC token. The secret comes from ${secretVariable}, --secret-file or standard input.`,
+      `sign a request with an HMAC token; the secret comes from ${secretVariable}, --secret-file or standard input`,
     )
     .argument('<url>', 'URL of the request, or only its path and query')
     .option('-X, --method <method>', 'method (default: GET, with a body POST)')
