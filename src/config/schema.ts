@@ -323,6 +323,15 @@ const accessLog = {
     }),
 };
 
+const audit = {
+  auditMaxEntries: integer(
+    'Audit',
+    100_000,
+    [1000, 10_000_000],
+    'Records of changes that are kept, about 400 bytes each; the same on every Tollkeeper of this Redis.',
+  ),
+};
+
 const capacity = {
   admissionQueueMax: integer(
     'Capacity',
@@ -341,6 +350,7 @@ export const configSchema = z.strictObject({
   ...credentials,
   ...callers,
   ...accessLog,
+  ...audit,
   ...capacity,
 });
 

@@ -32,6 +32,8 @@ export const keys = {
   log: (tenant: string, day: string): string => `log:{${tenant}}:${day}`,
   logSequence: (group: string, writer: string): string => `tk:logseq:{${group}}:${writer}`,
   usage: (tenant: string, id: string): string => `tk:usage:{${tenant}}:${id}`,
+  audit: (): string => 'tk:audit:{admin}',
+  auditHead: (): string => 'tk:audit-head:{admin}',
 } as const;
 
 /** Channel on which every change of a token or tenant is announced (payload: `token:<id>` or `tenant:<slug>`). */
@@ -112,5 +114,17 @@ export const keyCatalogue: readonly KeyDescription[] = [
     type: 'hash',
     holds: '`calls`, `lastUsedAt`, `lastUsedIp`',
     bound: 'one a token; expires 400 days after its last call',
+  },
+  {
+    key: 'tk:audit:{admin}',
+    type: 'stream',
+    holds: 'who changed what: records that are chained by their hashes, `<sequence number>-0` each',
+    bound: '`auditMaxEntries` records',
+  },
+  {
+    key: 'tk:audit-head:{admin}',
+    type: 'hash',
+    holds: '`seq` and `hash` of the last audit record, `anchorSeq` and `anchorHash` of the last one that was cut off',
+    bound: 'one key',
   },
 ];

@@ -17,23 +17,28 @@ export const nameInput = z
 
 const maxTokens = z.int().min(0).max(10_000_000);
 
-const tenantDraftInput = z.strictObject({
+export const tenantDraftInput = z.strictObject({
   slug: z.string().regex(slugPattern, 'must be 1 to 63 lower-case letters, digits and inner dashes'),
   name: nameInput,
   maxTokens: maxTokens.default(maxTokensDefault),
   requireHttps: z.boolean().default(false),
+  revealSecrets: z.boolean().default(false),
   rateLimit: rateLimitInput.nullable().default(null),
 });
 
-const tenantChangesInput = z.strictObject({
+export const tenantChangesInput = z.strictObject({
   name: nameInput.optional(),
   maxTokens: maxTokens.optional(),
   requireHttps: z.boolean().optional(),
+  revealSecrets: z.boolean().optional(),
   rateLimit: rateLimitInput.nullable().optional(),
 });
 
 /** A tenant to be created. */
-export type TenantDraft = Pick<TenantRecord, 'slug' | 'name' | 'maxTokens' | 'requireHttps' | 'rateLimit'>;
+export type TenantDraft = Pick<
+  TenantRecord,
+  'slug' | 'name' | 'maxTokens' | 'requireHttps' | 'revealSecrets' | 'rateLimit'
+>;
 /** Changes of a tenant; what is left out stays, `rateLimit: null` takes the limit away. */
 export type TenantChanges = z.output<typeof tenantChangesInput>;
 
@@ -64,6 +69,7 @@ export function applyTenantChanges(record: TenantRecord, changes: TenantChanges)
     name: changes.name ?? record.name,
     maxTokens: changes.maxTokens ?? record.maxTokens,
     requireHttps: changes.requireHttps ?? record.requireHttps,
+    revealSecrets: changes.revealSecrets ?? record.revealSecrets,
     rateLimit:
       rateLimit === undefined
         ? record.rateLimit

@@ -62,6 +62,11 @@ export class RecordReader {
     return typeof value === 'boolean' ? value : this.#fail(field, 'true or false');
   }
 
+  /** False for a record that was written before the field existed. */
+  flagOrFalse(field: string): boolean {
+    return this.#isAbsent(field) ? false : this.flag(field);
+  }
+
   oneOf<const T extends string>(field: string, allowed: readonly T[]): T {
     const value = this.#fields[field];
     return (allowed as readonly unknown[]).includes(value) ? (value as T) : this.#fail(field, allowed.join(' or '));

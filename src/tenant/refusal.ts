@@ -7,6 +7,23 @@ export class NotFoundError extends OperatorError {}
 /** What is there stands against the change (409): exists already, no place left, revoked, being deleted. */
 export class ConflictError extends OperatorError {}
 
+/** Whoever asks is known but may not do this (403). */
+export class ForbiddenError extends OperatorError {}
+
+/** The record is not of the version that the change was made for (412): somebody else changed it. */
+export class VersionConflictError extends OperatorError {}
+
+/**
+ * Refuses a change that was made for another version than `found`; undefined asks for none.
+ * @throws VersionConflictError.
+ */
+export function requireVersion(subject: string, found: number, expected: number | undefined): void {
+  if (expected === undefined || expected === found) return;
+  throw new VersionConflictError(
+    `${subject} is at version ${found} and the change was made for version ${expected}: read it again, then change it.`,
+  );
+}
+
 /** One field of an input and what is wrong with it; the text never repeats a secret. */
 export interface FieldFault {
   /** Path of the field, `rateLimit.window`; '' for the input as a whole. */

@@ -98,14 +98,15 @@ export class TenantRepository {
   }
 
   /**
-   * Changes the settings; what its limits have counted stays.
+   * Changes the settings; what its limits have counted stays. `changes` may be a function of the record as it is at
+   * that moment.
    * @throws NotFoundError, ConflictError when it is being deleted, DraftError when the changes contradict it.
    */
-  update(slug: string, changes: TenantChanges): Promise<TenantRecord> {
+  update(slug: string, changes: TenantChanges | ((record: TenantRecord) => TenantChanges)): Promise<TenantRecord> {
     return this.#store.confirmed(`tenant ${slug}`, () =>
       this.#change(slug, (record) => {
         if (record.state === 'deleting') throw beingDeleted(slug);
-        return applyTenantChanges(record, changes);
+        return applyTenantChanges(record, typeof changes === 'function' ? changes(record) : changes);
       }),
     );
   }

@@ -15,6 +15,8 @@ export interface TenantRecord {
   readonly maxTokens: number;
   /** Refuse its tokens on plain HTTP. */
   readonly requireHttps: boolean;
+  /** HMAC secrets may be shown again to who manages the tenant. */
+  readonly revealSecrets: boolean;
   /** Shared by all its tokens; null: none. */
   readonly rateLimit: RateLimit | null;
   /** ms since 1970. */
@@ -30,6 +32,7 @@ export interface TenantView {
   readonly state: TenantState;
   readonly maxTokens: number;
   readonly requireHttps: boolean;
+  readonly revealSecrets: boolean;
   readonly rateLimit: RateLimit | null;
   /** RFC 3339. */
   readonly createdAt: string;
@@ -48,6 +51,7 @@ export function decodeTenantRecord(json: string): TenantRecord {
     state: read.oneOf('state', tenantStates),
     maxTokens: read.integer('maxTokens'),
     requireHttps: read.flag('requireHttps'),
+    revealSecrets: read.flagOrFalse('revealSecrets'),
     rateLimit: read.rateLimitOrNull('rateLimit'),
     createdAt: read.integer('createdAt'),
     version: read.integer('version'),
@@ -66,6 +70,7 @@ export function toTenantView(record: TenantRecord): TenantView {
     state: record.state,
     maxTokens: record.maxTokens,
     requireHttps: record.requireHttps,
+    revealSecrets: record.revealSecrets,
     rateLimit: record.rateLimit,
     createdAt: new Date(record.createdAt).toISOString(),
     version: record.version,

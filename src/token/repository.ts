@@ -75,12 +75,11 @@ export class TokenRepository {
   }
 
   /**
-   * Creates a token.
+   * Creates a token; `id` is one drawn for the tenant before.
    * @throws NotFoundError without the tenant; ConflictError when it has no place left or is being deleted;
    *   OperatorError for mode hmac without a master key; NotConfirmedError as {@link Store}.
    */
-  async create(tenant: string, draft: TokenDraft): Promise<IssuedSecret> {
-    const id = drawTokenId(tenant);
+  async create(tenant: string, draft: TokenDraft, id = drawTokenId(tenant)): Promise<IssuedSecret> {
     const secret = drawPlaintext(this.#prefix, id);
     const record = this.#newRecord(tenant, id, draft, this.#secretFields(draft.mode, secret, id));
     const insert = async (): Promise<IssuedSecret> => {
@@ -94,8 +93,7 @@ export class TokenRepository {
    * Imports a token that another system issued, by its SHA-256.
    * @throws ConflictError when that hash was imported already; else as {@link create}.
    */
-  async import(tenant: string, { sha256, ...draft }: ImportDraft): Promise<TokenRecord> {
-    const id = drawTokenId(tenant);
+  async import(tenant: string, { sha256, ...draft }: ImportDraft, id = drawTokenId(tenant)): Promise<TokenRecord> {
     const secret = { secretSha256: sha256, sealedSecret: null };
     const record = { ...this.#newRecord(tenant, id, draft, secret), foreign: true };
     return this.#store.confirmed(`token ${id}`, async () => {
@@ -123,6 +121,16 @@ export class TokenRepository {
   /** @throws NotFoundError when there is none of that id. */
   async get(id: string): Promise<TokenRecord> {
     return (await this.find(id)) ?? noSuchToken(id);
+  }
+
+  /**
+   * The token of this tenant. Whether the id is free or another tenant's costs the same work and says the same.
+   * @throws NotFoundError when the tenant has none of that id.
+   */
+  async getIn(tenant: string, id: string): Promise<TokenRecord> {
+    if (!isTokenId(id) || !isTenantSlug(tenant)) noSuchToken(id);
+    const listed = await this.#store.ask(() => this.#store.redis.zscore(keys.tenantTokens(tenant), id));
+    return listed === null ? noSuchToken(id) : this.get(id);
   }
 
   /** The tokens of a tenant in the order of their creation; none when there is no such tenant. */

@@ -255,6 +255,7 @@ describe('parseTenantDraft', () => {
       name: 'Acme',
       maxTokens: 25,
       requireHttps: false,
+      revealSecrets: false,
       rateLimit: null,
     });
   });

@@ -39,6 +39,7 @@ export function aTenantRecord(fields: Partial<TenantRecord> = {}): TenantRecord 
     state: 'active',
     maxTokens: 25,
     requireHttps: false,
+    revealSecrets: false,
     rateLimit: null,
     createdAt: Date.UTC(2026, 0, 1),
     version: 1,

@@ -1,0 +1,36 @@
+/** Who acts, as it was established before any operation is asked for. */
+import type { ActorKind } from '../audit/record.js';
+import { isTenantSlug } from '../tenant/draft.js';
+import { ForbiddenError, NotFoundError } from '../tenant/refusal.js';
+
+/** `operator`: everything. `owner`: one tenant. */
+export const roles = ['operator', 'owner'] as const;
+export type Role = (typeof roles)[number];
+
+export interface Principal {
+  readonly kind: ActorKind;
+  /** Name of the user, of the operating system's user for a command; `admin-key` for the key of the configuration. */
+  readonly name: string;
+  readonly role: Role;
+  /** Slug of the owner's tenant; null for an operator. */
+  readonly tenant: string | null;
+  /** Address of the client in canonical form; '' for a command. */
+  readonly address: string;
+}
+
+/**
+ * An owner sees its own tenant; any other one, whether it exists or not, is the same to it: not there, and nothing was
+ * looked up.
+ * @throws NotFoundError.
+ */
+export function requireTenantAccess(principal: Principal, tenant: string): void {
+  // What cannot be a slug never becomes part of an audit record either.
+  if (isTenantSlug(tenant) && (principal.role === 'operator' || principal.tenant === tenant)) return;
+  throw new NotFoundError('There is no such tenant.');
+}
+
+/** @throws ForbiddenError for an owner. */
+export function requireOperator(principal: Principal): void {
+  if (principal.role === 'operator') return;
+  throw new ForbiddenError('This takes the role operator: ask one to do it.');
+}
