@@ -24,7 +24,7 @@ export interface AuditPage {
 }
 
 /** Entries asked for in one command: a few ms of Redis' time at most. */
-export const stepEntries = 500;
+const stepEntries = 500;
 
 /**
  * One page, newest first; `page` counts from 1. A filter looks through the whole stream, {@link stepEntries} at a time;

@@ -15,7 +15,7 @@ export interface ChainPoint {
   readonly hash: string;
 }
 
-export interface AuditFault {
+interface AuditFault {
   /** Sequence number at which the chain breaks. */
   readonly seq: number;
   /** One sentence for a person. */

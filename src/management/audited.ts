@@ -34,7 +34,7 @@ export function recordable(input: Readonly<Record<string, unknown>>): Record<str
 }
 
 /** A single record, for what is no change of its own: somebody logged in. */
-export function draftOf(principal: Principal, change: AuditedChange, result: AuditResult, attempt = 0): AuditDraft {
+function draftOf(principal: Principal, change: AuditedChange, result: AuditResult, attempt = 0): AuditDraft {
   return {
     result,
     action: change.action,
