@@ -60,6 +60,9 @@ const missing = deny('missing-credentials', 'This route needs a credential.');
 export const invalidToken = deny('invalid-token', 'The token is unknown, incomplete or no longer valid.');
 export const invalidSignature = deny('invalid-signature', 'The signature does not match this request.');
 const staleTimestamp = deny('stale-timestamp', 'The timestamp must be unix seconds in decimal digits.');
+const malformedId = deny('invalid-signature', 'The token header must hold the id of a token, 12 letters and digits.');
+const malformedSignature = deny('invalid-signature', 'The signature must be 64 lower-case hex digits.');
+const malformedNonce = deny('invalid-signature', 'The nonce must be 1 to 64 visible ASCII characters.');
 const incompleteHmac = deny('invalid-signature', 'A signed request needs the token, timestamp and signature headers.');
 
 /** Refusals of message signatures by their sentence, of which there are as many as the code has. */
@@ -109,8 +112,9 @@ function hmacCredential(head: RequestHead): HmacCredential | Denial {
   if (head.hmacToken === '' || head.hmacSignature === '' || head.hmacTimestamp === '') return incompleteHmac;
   const timestampS = parseTimestamp(head.hmacTimestamp);
   if (timestampS < 0) return staleTimestamp;
-  if (!isTokenId(head.hmacToken) || !isSignatureHex(head.hmacSignature)) return invalidSignature;
-  if (head.hasHmacNonce && !isNonce(head.hmacNonce)) return invalidSignature;
+  if (!isTokenId(head.hmacToken)) return malformedId;
+  if (!isSignatureHex(head.hmacSignature)) return malformedSignature;
+  if (head.hasHmacNonce && !isNonce(head.hmacNonce)) return malformedNonce;
   return {
     kind: 'hmac',
     id: head.hmacToken,

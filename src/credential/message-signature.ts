@@ -81,7 +81,21 @@ export function parseMessageSignature(signatureInput: string, signature: string)
   if (!isInnerList(input)) return { refused: 'Signature-Input must hold a list of components.' };
   const components = componentsOf(input);
   if (!Array.isArray(components)) return components;
-  return readParameters(label, components, input, bytes);
+  const read = readParameters(label, components, input, bytes);
+  if ('refused' in read) return read;
+  if (!isSpeltAs(signatureInput, `${label}=${read.parameters}`) || signature.includes(',')) {
+    return { refused: 'A label or parameter stands twice, or a number has leading zeros or a fraction.' };
+  }
+  return read;
+}
+
+/**
+ * Whether a field says no more than what was read from it. A parser of structured fields drops all but the last of
+ * several members or parameters of one name, and reads `1`, `01` and `1.0` as one number (RFC 9651, 4.2): what was
+ * dropped is nothing that anybody signed. Spaces are free.
+ */
+function isSpeltAs(field: string, read: string): boolean {
+  return field.replaceAll(' ', '') === read.replaceAll(' ', '');
 }
 
 function componentsOf([items]: InnerList): string[] | Refused {

@@ -15,7 +15,7 @@ import {
   type SignatureCredential,
 } from './extract.js';
 import { notAfterMs, notBeforeMs, signatureMatches } from './hmac.js';
-import type { HmacSecrets } from './hmac-secrets.js';
+import { type HmacSecrets, unreadable } from './hmac-secrets.js';
 import { messageSignatureMatches, type SignedMessage } from './message-signature.js';
 
 const revoked = deny('token-revoked', 'This token was revoked and never works again.');
@@ -23,7 +23,7 @@ const inactive = deny('token-inactive', 'This token is switched off.');
 const expired = deny('token-expired', 'This token has expired.');
 const stale = deny('stale-timestamp', 'The timestamp is more than 300 s from the server time in the Date header.');
 const signatureExpired = deny('stale-timestamp', 'The signature has expired: its parameter expires is in the past.');
-const unreadable = deny('store-unavailable', 'The secret of this token cannot be read.', { retryAfterS: 5 });
+const secretUnreadable = deny('store-unavailable', 'The secret of this token cannot be read.', { retryAfterS: 5 });
 
 /** What a verification found besides its refusal; one object is filled again and again. */
 export interface Verification {
@@ -92,14 +92,22 @@ function verifySignature(
   if (expiresMs > 0) found.notAfterMs = earlier(found.notAfterMs, expiresMs);
   if (token.record.mode !== 'hmac') return invalidSignature;
   const current = secrets.current(token);
-  if (current === undefined) return unreadable;
+  if (current === unreadable) return secretUnreadable;
   if (!signedBy(current, credential, request)) {
     const previous = secrets.previous(token);
-    if (previous === undefined || !signedBy(previous, credential, request)) return invalidSignature;
+    if (previous === undefined) return invalidSignature;
+    // It may be the right one while its grace lasts; later it counts for nothing.
+    if (previous === unreadable) return inGrace(token) ? secretUnreadable : invalidSignature;
+    if (!signedBy(previous, credential, request)) return invalidSignature;
     found.notAfterMs = earlier(found.notAfterMs, token.record.previousUntil ?? 1);
   }
   found.authentic = true;
   return standing(token);
+}
+
+/** By the clock of this process: between two refusals nothing depends on seconds. */
+function inGrace({ record }: PreparedToken): boolean {
+  return record.previousUntil !== null && record.previousUntil > Date.now();
 }
 
 function signedBy(key: KeyObject, credential: SignatureCredential, request: SentRequest): boolean {

@@ -1,6 +1,5 @@
 /** A request that a proxy holds and asks about: the answer is the decision, and the proxy acts on it. */
-import type { Denial } from '../core/problems.js';
-import { invalidSignature } from '../credential/extract.js';
+import { deny, type Denial } from '../core/problems.js';
 import { isSignatureHex } from '../credential/hmac.js';
 import type { TrustedProxies } from '../http/forwarded.js';
 import type { OriginalRequest } from '../http/original-request.js';
@@ -12,6 +11,8 @@ import { Exchange } from './exchange.js';
  * a field only when it is told to.
  */
 export type Asker = 'plain' | 'nginx' | 'envoy';
+
+const malformedDigest = deny('invalid-signature', 'The declared SHA-256 of the body must be 64 lower-case hex digits.');
 
 export class VerifyExchange extends Exchange {
   asker: Asker = 'plain';
@@ -29,10 +30,12 @@ export class VerifyExchange extends Exchange {
       original.forwardedFor === '' ? '' : trustedProxies.clientAddress(head.peer, original.forwardedFor);
     this.secure = original.scheme === 'https';
     this.host = original.host;
+    // What a signature may cover; the question's own says nothing of the client.
+    head.host = original.host;
     this.targetAsSent = original.target;
     if (head.hasHmac && original.contentSha256 !== '') {
       // The body is not visible here: the client declares its digest, signs it, and the upstream can check it.
-      if (!isSignatureHex(original.contentSha256)) return invalidSignature;
+      if (!isSignatureHex(original.contentSha256)) return malformedDigest;
       this.bodySha256Hex = original.contentSha256;
     }
     return methodFault(original.method);

@@ -2,7 +2,7 @@
 import { createHmac } from 'node:crypto';
 import type { HmacCredential, SignatureCredential } from '../credential/extract.js';
 import { canonicalString } from '../credential/hmac.js';
-import type { HmacSecrets } from '../credential/hmac-secrets.js';
+import { type HmacSecrets, unreadable } from '../credential/hmac-secrets.js';
 import { signatureBase } from '../credential/message-signature.js';
 import { signedMessage } from '../credential/verify.js';
 import type { PreparedToken } from '../token/cache.js';
@@ -44,6 +44,6 @@ export function ownSignature(
   const timestampText = String(nowS);
   const key = secrets.current(token);
   const text = expectedHmac(request, timestampText, '').canonicalString;
-  const signature = key === undefined ? '' : createHmac('sha256', key).update(text).digest('hex');
+  const signature = key === unreadable ? '' : createHmac('sha256', key).update(text).digest('hex');
   return { kind: 'hmac', id: token.id, timestampText, timestampS: nowS, signature, nonce: '' };
 }

@@ -3,7 +3,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type RequestToSign, signRequest } from '../../src/sign/sign.js';
 import { type Answer, call, slugOf } from '../support/http-client.js';
 import { type Installation, type IssuedToken, startInstallation } from '../support/installation.js';
+import { openConnection } from '../support/raw-connection.js';
+import { headerOf, rawExchange, type RawResult } from '../support/raw-client.js';
 import type { Sidecar } from '../support/sidecar.js';
+import { until } from '../support/until.js';
 
 const path = '/api/v1/products';
 const search = '/api/v1/products/search';
@@ -123,6 +126,115 @@ describe('a signed request', () => {
     // The connection is closed on a client that is still sending; the refusal may be lost in that, never the rule.
     if (answer !== undefined) expect([answer.status, slugOf(answer)]).toEqual([413, 'body-too-large']);
     expect((await send({ method: 'POST', url: search, body: 'x'.repeat(1_048_576) })).status).toBe(200);
+  });
+});
+
+describe('the body of a signed request', () => {
+  const body = '{"q":"tea"}';
+  let chunking: Sidecar;
+
+  beforeAll(async () => {
+    chunking = await installation.sidecar({ env: { TOLLKEEPER_TRUSTED_PROXIES: '127.0.0.1' } });
+  });
+
+  /** Signed as `signedBody`, sent as `bytes` under a framing of its own. */
+  function head(signedBody: string, framing: string): string {
+    const { headers } = signRequest({ secret: signer.secret, method: 'POST', url: search, body: signedBody });
+    const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+    return `POST ${search} HTTP/1.1\r\nHost: store.test\r\n${lines.join('')}${framing}\r\n\r\n`;
+  }
+  const seen = (): number => installation.upstream.requests.length;
+  const outcome = ({ status, body: text }: RawResult): [number, string] => [
+    status,
+    /\/problems\/([a-z-]+)/.exec(text.toString())?.[1] ?? '',
+  ];
+
+  test('in chunks, from a trusted proxy, is what was signed or nothing reaches the upstream', async () => {
+    const chunks = '3\r\n{"q\r\n8\r\n":"tea"}\r\n0\r\n\r\n';
+    const whole = await rawExchange(chunking.dataPort, head(body, 'Transfer-Encoding: chunked') + chunks);
+    expect(whole.status).toBe(200);
+    expect(installation.upstream.requests.at(-1)?.body.toString()).toBe(body);
+    const before = seen();
+    for (const other of [chunks.replace('tea', 'TEA'), chunks.slice(8), '0\r\n\r\n']) {
+      const answer = await rawExchange(chunking.dataPort, head(body, 'Transfer-Encoding: chunked') + other);
+      expect(outcome(answer)).toEqual([401, 'invalid-signature']);
+    }
+    const large = `100001\r\n${'x'.repeat(0x100001)}\r\n0\r\n\r\n`;
+    const answer = await rawExchange(chunking.dataPort, head('x', 'Transfer-Encoding: chunked') + large);
+    expect(outcome(answer)).toEqual([413, 'body-too-large']);
+    const untrusted = await rawExchange((sidecars[0] as Sidecar).dataPort, head(body, 'Transfer-Encoding: chunked'));
+    expect(outcome(untrusted)).toEqual([411, 'length-required']);
+    expect(seen()).toBe(before);
+  });
+
+  test('that stops half way goes nowhere, and its signature is still good for the whole', async () => {
+    const request = head(body, `Content-Length: ${body.length}`);
+    const before = seen();
+    const failures = await abortedRequests();
+    const half = await openConnection((sidecars[0] as Sidecar).dataPort);
+    half.send(request + body.slice(0, 5));
+    await until(async () => (await inFlight()) === 1);
+    half.close();
+    await until(async () => (await inFlight()) === 0);
+    expect(await abortedRequests()).toBe(failures + 1);
+    expect(seen()).toBe(before);
+    expect((await rawExchange((sidecars[0] as Sidecar).dataPort, request + body)).status).toBe(200);
+    expect(seen()).toBe(before + 1);
+  });
+
+  test('is as long as announced: what is missing or comes after it is not of this request', async () => {
+    const before = seen();
+    const shorter = await rawExchange(
+      (sidecars[0] as Sidecar).dataPort,
+      head(body, `Content-Length: ${body.length - 1}`) + body.slice(0, -1),
+    );
+    expect(outcome(shorter)).toEqual([401, 'invalid-signature']);
+    expect(headerOf(shorter.head, 'Connection')).not.toBe('close');
+    expect(seen()).toBe(before);
+    // What follows would be the next request: the connection is closed, and nobody sees it.
+    const longer = head(body, `Content-Length: ${body.length}`) + body;
+    const answer = await rawExchange(
+      (sidecars[0] as Sidecar).dataPort,
+      `${longer}GET /status?smuggled HTTP/1.1\r\n\r\n`,
+    );
+    expect(answer.responses.filter(({ status }) => status === 200).length).toBeLessThan(2);
+    expect(installation.upstream.requests.filter(({ url }) => url.includes('smuggled'))).toEqual([]);
+  });
+
+  const metric = async (name: RegExp): Promise<number> => {
+    const { text } = await call(`${(sidecars[0] as Sidecar).adminUrl}/metrics`);
+    return text
+      .split('\n')
+      .filter((line) => name.test(line))
+      .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
+  };
+  const inFlight = (): Promise<number> => metric(/^tollkeeper_requests_in_flight /);
+  const abortedRequests = (): Promise<number> => metric(/^tollkeeper_requests_total\{.*client-closed/);
+});
+
+describe('one credential', () => {
+  test.each(['Token', 'Timestamp', 'Nonce', 'Signature'])('with its %s header twice is 400', async (name) => {
+    const { headers } = signRequest({ secret: signer.secret, method: 'GET', url: path });
+    const field = `X-Tollkeeper-${name}`;
+    const lines = [...Object.entries(headers), [field, headers[field]]].map(([key, value]) => `${key}: ${value}\r\n`);
+    const request = `GET ${path} HTTP/1.1\r\nHost: store.test\r\n${lines.join('')}\r\n`;
+    const { status, body } = await rawExchange((sidecars[0] as Sidecar).dataPort, request);
+    expect([status, body.toString()]).toEqual([400, expect.stringContaining('/malformed-request"')]);
+  });
+
+  test.each<[string, Record<string, string>, RegExp]>([
+    [
+      'a signature in base64',
+      { 'X-Tollkeeper-Signature': Buffer.alloc(32, 1).toString('base64') },
+      /64 lower-case hex/,
+    ],
+    ['an id with a dash', { 'X-Tollkeeper-Token': 'abc-def-ghij' }, /12 letters and digits/],
+    ['a nonce of 65 characters', { 'X-Tollkeeper-Nonce': 'n'.repeat(65) }, /1 to 64 visible/],
+    ['an empty nonce', { 'X-Tollkeeper-Nonce': '' }, /1 to 64 visible/],
+  ])('with %s is 401 and says what it must be', async (_, headers, detail) => {
+    const answer = await send({}, { headers });
+    expect([answer.status, slugOf(answer)]).toEqual([401, 'invalid-signature']);
+    expect(answer.json().detail).toMatch(detail);
   });
 });
 

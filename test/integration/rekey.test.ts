@@ -8,9 +8,10 @@ import { signRequest } from '../../src/sign/sign.js';
 import { parseTenantDraft } from '../../src/tenant/draft.js';
 import { decodeTokenRecord, type TokenRecord } from '../../src/token/token.js';
 import { type CommandResult, runCommand } from '../support/cli.js';
-import { call } from '../support/http-client.js';
+import { call, slugOf } from '../support/http-client.js';
 import { type Installation, type IssuedToken, startInstallation } from '../support/installation.js';
 import { openRepositories, type Repositories, tokenDraft } from '../support/repositories.js';
+import type { Sidecar } from '../support/sidecar.js';
 
 const oldKey = `old:${Buffer.alloc(32, 1).toString('base64')}`;
 const newKey = `new:${Buffer.alloc(32, 2).toString('base64')}`;
@@ -205,4 +206,66 @@ test('hundreds of tenants are scanned whole', async () => {
   await Promise.all(slugs.map((slug) => issue(slug)));
   const { report } = await rekey(`${newKey},${oldKey}`, '--dry-run');
   expect(report.moved).toBe(300);
+});
+
+describe('a secret that a sidecar cannot open', () => {
+  let sidecar: Sidecar;
+  let known: Repositories;
+  let lost: Repositories;
+  let good: IssuedToken;
+
+  beforeAll(async () => {
+    sidecar = await installation.sidecar({ env: { TOLLKEEPER_MASTER_KEY: newKey } });
+    [known, lost] = await Promise.all([opened(newKey), opened(lostKey)]);
+    good = await issue('other', known);
+  });
+
+  afterAll(() => Promise.all([known.store.close(), lost.store.close()]));
+
+  const send = async (secret: string): Promise<[number, string]> => {
+    const answer = await call(sidecar.dataUrl + path, {
+      headers: signRequest({ secret, method: 'GET', url: path }).headers,
+    });
+    return [answer.status, slugOf(answer)];
+  };
+  const change = async (id: string, changes: Partial<TokenRecord>): Promise<void> => {
+    const client = installation.redis.client();
+    const record = { ...(await recordOf(id)), ...changes };
+    record.version++;
+    await client.hset(keys.token(id), { record: JSON.stringify(record), version: record.version });
+    client.disconnect();
+  };
+  const outage: [number, string] = [503, 'store-unavailable'];
+
+  test('is an outage and no 401, and the log says so once, however often it is asked', async () => {
+    const sealed = await issue('other', lost);
+    for (let at = 0; at < 5; at++) expect(await send(sealed.secret)).toEqual(outage);
+    const lines = sidecar.logs().filter(({ msg }) => String(msg).includes(sealed.id));
+    expect(lines.map(({ msg }) => msg)).toEqual([expect.stringContaining('TOLLKEEPER_MASTER_KEY')]);
+    expect(await send(good.secret)).toEqual([200, '']);
+  });
+
+  test('is the secret of another token, whoever copied it there: neither secret signs for it', async () => {
+    const victim = await issue('other', known);
+    const { sealedSecret } = await recordOf(good.id);
+    await change(victim.id, { sealedSecret });
+    const moved = good.secret.replace(good.id, victim.id);
+    for (const secret of [victim.secret, moved]) expect(await send(secret)).toEqual(outage);
+    const { headers } = signRequest({ secret: good.secret, method: 'GET', url: path });
+    const borrowed = await call(sidecar.dataUrl + path, { headers: { ...headers, 'X-Tollkeeper-Token': victim.id } });
+    expect([borrowed.status, slugOf(borrowed)]).toEqual(outage);
+  });
+
+  test('of before a rotation is an outage to who signs with it while its grace lasts, and 401 later', async () => {
+    const rotated = await issue('other', known);
+    const unknown = sealSecret(rotated.secret, rotated.id, parseMasterKeys(lostKey));
+    const fresh = await issue('other', known);
+    const previous = { previousSealedSecret: unknown };
+    await change(fresh.id, { ...previous, previousUntil: Date.now() + 3_600_000 });
+    expect(await send(fresh.secret)).toEqual([200, '']);
+    expect(await send(rotated.secret.replace(rotated.id, fresh.id))).toEqual(outage);
+    await change(fresh.id, { ...previous, previousUntil: Date.now() - 1 });
+    expect(await send(rotated.secret.replace(rotated.id, fresh.id))).toEqual([401, 'invalid-signature']);
+    expect(await send(fresh.secret)).toEqual([200, '']);
+  });
 });

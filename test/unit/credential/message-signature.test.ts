@@ -231,11 +231,23 @@ describe('fields are refused', () => {
     ['with a nonce with a space', `sig=${ok};nonce="a b"`, `sig=${bytes}`],
     ['with a nonce that is too long', `sig=${ok};nonce="${'n'.repeat(65)}"`, `sig=${bytes}`],
     ['with a keyid that is a token', 'sig=("@method");created=1;keyid=abc', `sig=${bytes}`],
+    ['with a label twice', `sig=("x");created=1, sig=${ok}`, `sig=${bytes}`],
+    ['with a label twice in Signature', `sig=${ok}`, `sig=:AAAA:, sig=${bytes}`],
+    ['with a parameter twice', `sig=${ok};keyid="${id}"`, `sig=${bytes}`],
+    ['with the time twice', `sig=("@method");created=2;created=1;keyid="${id}"`, `sig=${bytes}`],
+    ['with a time that ends in .0', `sig=("@method");created=1.0;keyid="${id}"`, `sig=${bytes}`],
+    ['with a time that begins with 0', `sig=("@method");created=01;keyid="${id}"`, `sig=${bytes}`],
+    ['with a negative zero for a time', `sig=("@method");created=-0;keyid="${id}"`, `sig=${bytes}`],
     ['with a parameter that is not known', `sig=${ok};context="x"`, `sig=${bytes}`],
   ])('%s', (_, input, signature) => {
     const result = parseMessageSignature(input, signature);
     expect(result).toHaveProperty('refused');
     expect(coverageGapOrRefusal(result)).toMatch(/^[A-Za-z].*\.$/);
+  });
+
+  test('never for spaces where the syntax has room for them', () => {
+    const input = `  sig=( "@method"   "@path" );  created=1; keyid="${id}";tag="a, b"  `;
+    expect(parseMessageSignature(input, `  sig=${bytes} `)).toMatchObject({ components: ['@method', '@path'] });
   });
 
   test('of any text without an exception', () => {
