@@ -5,7 +5,10 @@
  * Facts of the binding (measured on 20.48) that shape this file:
  * - `tryEnd('', n)` sends the head and announces n bytes; without a length the head waits for the first piece;
  * - `tryEnd` keeps nothing: what it did not send is ours to keep, and `getWriteOffset` says where it stopped;
- *   `write` keeps everything, and what it kept is sent on by the next `write` or `end`;
+ * - `write` keeps what was not sent, and it is sent on by the next `write`, `end` or cork, an empty one too. But bytes
+ *   that do not fit into the cork buffer (16 KiB) are LOST, between the lines that frame them, when what the buffer held
+ *   before cannot be sent whole (https://github.com/uNetworking/uWebSockets.js/issues/1249). So each `write` has a cork
+ *   of its own, into which it fits; that the client takes no more is then known one `write` later;
  * - `onWritable` is set once a response, and is called when the kernel takes more, but never while the request's body is
  *   paused;
  * - 10 s after a write that was not taken whole the connection is closed, even while the client reads slowly: the kernel
@@ -25,6 +28,8 @@ export interface AnswerStreamOwner {
   answerSent(): void;
 }
 
+/** Most bytes of one `write`: with their framing and a first `Transfer-Encoding` they fit into the cork buffer. */
+const corkedBytesMax = 15 * 1024;
 /** Chunked answers: pieces from this size on are written without their end first, which is left for as many pokes. */
 const dividedFrom = 4096;
 const leftBytes = 1024;
@@ -44,13 +49,14 @@ export class AnswerStream {
   /** Last moment the client took something while it was blocked, monotonic ms. */
   takenAtMs = 0;
 
-  /** Its head must have been written, inside the same cork. */
+  /** Its head must have been written; an announced one inside the same cork. */
   constructor(res: HttpResponse, length: number, owner: AnswerStreamOwner) {
     this.#res = res;
     this.#length = length;
     this.#owner = owner;
     res.onWritable(() => {
       this.takenAtMs = performance.now();
+      if (this.#waiting === undefined) this.#sendKept();
       return this.#advance();
     });
     if (length > 0) res.tryEnd('', length);
@@ -61,7 +67,7 @@ export class AnswerStream {
     return this.#length === noLength;
   }
 
-  /** Sends a piece, inside a cork. Answers false when the client takes no more for now; the piece is taken all the same. */
+  /** Sends a piece; a chunk outside of any cork. Answers false when the client takes no more for now; the piece is taken all the same. */
   write(piece: Buffer): boolean {
     if (!this.blocked) return this.#send(piece);
     // The upstream was asked to pause, but what it had read already still comes.
@@ -69,9 +75,14 @@ export class AnswerStream {
     return false;
   }
 
-  /** Tries, inside a cork, whether the client takes more; call it from time to time while `blocked`. */
+  /** Tries, outside of any cork, whether the client takes more; call it from time to time while `blocked`. */
   poke(): void {
-    if (this.#waiting === undefined) return;
+    if (this.#waiting === undefined) {
+      // Nothing is left that could show it: the next piece of the upstream will.
+      this.#sendKept();
+      this.#advance();
+      return;
+    }
     if (!this.isChunked) {
       const before = this.#res.getWriteOffset();
       this.#advance();
@@ -80,7 +91,7 @@ export class AnswerStream {
     }
     const byte = this.#waiting.subarray(0, 1);
     this.#waiting = this.#waiting.length === 1 ? undefined : this.#waiting.subarray(1);
-    if (!this.#res.write(byte)) {
+    if (!this.#writeCorked(byte)) {
       this.#owner.clientBlocked();
       return;
     }
@@ -123,10 +134,28 @@ export class AnswerStream {
   }
 
   #sendChunk(piece: Buffer): boolean {
-    if (piece.length < dividedFrom) return this.#res.write(piece);
-    const end = piece.length - leftBytes;
-    if (this.#res.write(piece.subarray(0, end))) return this.#res.write(piece.subarray(end));
-    this.#waiting = piece.subarray(end);
-    return false;
+    const firstEnd = piece.length < dividedFrom ? piece.length : piece.length - leftBytes;
+    for (let at = 0; at < piece.length; ) {
+      const end = Math.min(at + corkedBytesMax, at < firstEnd ? firstEnd : piece.length);
+      const taken = this.#writeCorked(piece.subarray(at, end));
+      at = end;
+      if (taken) continue;
+      this.#waiting = at < piece.length ? piece.subarray(at) : undefined;
+      return false;
+    }
+    return true;
+  }
+
+  #writeCorked(bytes: Buffer): boolean {
+    let taken = true;
+    this.#res.cork(() => {
+      taken = this.#res.write(bytes);
+    });
+    return taken;
+  }
+
+  /** What `write` has kept; of an announced answer nothing. */
+  #sendKept(): void {
+    this.#res.cork(() => {});
   }
 }

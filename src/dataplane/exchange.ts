@@ -45,6 +45,8 @@ const clientClosedStatus = 499;
 
 /** A refused body up to this size is read to its end first, so that its sender does not meet a reset connection. */
 const awaitedBodyBytesMax = 256 * 1024;
+/** Whole bodies up to this size leave with `end`: beside their head they fit into the cork buffer (answer-stream.ts). */
+const wholeBytesMax = 8 * 1024;
 const pokeFirstMs = 20;
 const pokeLastMs = 1000;
 /** A client that has sent nothing of its body for this long waits for its answer, ms. */
@@ -184,7 +186,7 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
         this.cut('client-closed');
         return false;
       }
-      this.res.cork(() => stream.poke());
+      stream.poke();
       if (this.over) return false;
     }
     if (body !== undefined && !body.complete) {
@@ -200,7 +202,7 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
   #pokeUntilReady(stream: AnswerStream, delayMs = pokeFirstMs): void {
     if (this.#nextPoke !== undefined) return;
     this.#nextPoke = setTimeout(() => {
-      if (!this.over && stream.blocked) this.res.cork(() => stream.poke());
+      if (!this.over && stream.blocked) stream.poke();
       this.#nextPoke = undefined;
       if (this.over || !stream.blocked || !this.#bodyIsComing) return;
       this.#pokeUntilReady(stream, Math.min(delayMs * 2, pokeLastMs));
@@ -321,11 +323,7 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
       this.#early.push(chunk);
       return true;
     }
-    let open = true;
-    this.res.cork(() => {
-      open = this.#writeChunk(chunk);
-    });
-    return open;
+    return this.#writeChunk(chunk);
   }
 
   /** Whether the client takes no more of the answer for now. */
@@ -376,16 +374,25 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
     const { body } = this;
     // Such an answer ends with its head, so it waits for the rest of the body.
     if (this.#isBodiless && body !== undefined && !body.complete && this.#afterBody === undefined) {
-      this.#letBodyPass(body, () => this.res.cork(() => this.#writeUpstreamHead()));
+      this.#letBodyPass(body, () => this.#startAnswer());
     } else {
-      this.res.cork(() => this.#writeUpstreamHead());
+      this.#startAnswer();
     }
+  }
+
+  #startAnswer(): void {
+    this.res.cork(() => this.#writeUpstreamHead());
+    // Chunks have corks of their own: see answer-stream.ts.
+    for (const chunk of this.#early) {
+      if (this.over) break;
+      this.#writeChunk(chunk);
+    }
+    this.#early = [];
+    if (this.#upstreamDone && !this.over) this.#endStream();
   }
 
   #writeUpstreamHead(): void {
     const { res } = this;
-    const early = this.#early;
-    this.#early = [];
     this.#headWritten = true;
     res.writeStatus(statusLine(this.status));
     this.#length = copyEndToEndFields(this.#upstreamHeaders, res);
@@ -398,21 +405,28 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
       return;
     }
     if (this.#upstreamDone && !this.#bodyIsComing) {
+      const early = this.#early;
       const whole = early.length === 1 ? (early[0] as Buffer) : Buffer.concat(early);
-      this.bytesOut = whole.length;
-      this.#endWhole(whole, closing);
-      this.#finish('ok');
-      return;
+      if (whole.length <= wholeBytesMax) {
+        this.bytesOut = whole.length;
+        this.#endWhole(whole, closing);
+        this.#finish('ok');
+        return;
+      }
+      this.#early = [whole];
+      this.#length = whole.length;
     }
     if (closing) res.writeHeader('Connection', 'close');
     // An answer of announced length would end by itself, before the body has: see the head of this file.
     if (this.#bodyIsComing) this.#length = noLength;
     this.#stream = new AnswerStream(res, this.#length, this);
+    if (this.#stream.isChunked) return;
+    const early = this.#early;
+    this.#early = [];
     for (const chunk of early) {
       if (this.over) return;
       this.#writeChunk(chunk);
     }
-    if (this.#upstreamDone && !this.over) this.#endStream();
   }
 
   #endBodiless(closing: boolean): void {
