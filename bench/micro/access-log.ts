@@ -1,12 +1,13 @@
-/** CPU of the access log per entry, on this side and in Redis: `npx tsx bench/micro/access-log.ts [entries]`. */
+/** CPU of the access log per entry, on this side and in Redis: `npx tsx bench/micro/access-log.ts [entries] [tokens]`. */
 import { readFileSync } from 'node:fs';
 import { AccessLog } from '../../src/accesslog/writer.js';
-import { encodeBatch } from '../../src/accesslog/batch.js';
+import { encodeBatch, RecordNumbers } from '../../src/accesslog/batch.js';
 import type { LogEntry } from '../../src/accesslog/entry.js';
 import { connectOrFail } from '../../src/redis/connect.js';
 import { startRedis } from '../../test/support/redis.js';
 
 const entries = Number(process.argv[2] ?? 300_000);
+const tokens = Number(process.argv[3] ?? 50);
 const ticksPerSecond = 100;
 
 function entry(index: number): LogEntry {
@@ -14,7 +15,7 @@ function entry(index: number): LogEntry {
     timeMs: Date.now(),
     requestId: `req-${index}-0123456789abcdef`,
     tenant: 'acme',
-    tokenId: `tok${index % 50}`.padEnd(12, 'x'),
+    tokenId: `tok${index % tokens}`.padEnd(12, 'x'),
     method: 'GET',
     path: `/api/v1/products/${index}`,
     route: '/api/v1/products/{id}',
@@ -39,7 +40,13 @@ function perEntry(label: string, us: number): void {
 }
 
 const prepared = Array.from({ length: 200 }, (_, index) => entry(index));
-const target = { sequenceKey: 's', number: 1, retentionDays: 30, streamMaxEntries: 1_000_000 };
+const target = {
+  sequenceKey: 's',
+  number: 1,
+  records: new RecordNumbers('w'),
+  retentionDays: 30,
+  streamMaxEntries: 1_000_000,
+};
 for (let round = 0; round < 500; round += 1) encodeBatch(prepared, [], target);
 let before = process.cpuUsage();
 for (let done = 0; done < entries; done += 200) encodeBatch(prepared, [], target);

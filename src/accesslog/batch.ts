@@ -1,15 +1,22 @@
 /** One batch in the form of lua/log-append.lua: the keys it writes and its arguments, encoded once for every attempt. */
 import { keys } from '../redis/keys.js';
 import type { ScriptContract } from '../redis/scripts.js';
+import { TallyTable } from '../usage/tally.js';
 import type { Gap } from './buffer.js';
-import { dayExpiresAt, dayName, dayOf, isTokenUse, type LogEntry } from './entry.js';
+import { dayExpiresAt, dayMs, dayName, dayOf, isTokenUse, type LogEntry } from './entry.js';
 import { BatchText } from './wire.js';
 
 export const logAppend: ScriptContract = {
   name: 'log-append',
-  keys: ['sequence', 'stream...', 'usage...'],
-  argv: ['number', 'maxEntries', 'batch', 'expireAt...'],
+  keys: ['sequence', 'stream...', 'totals...', 'usage...', 'index...'],
+  argv: ['number', 'maxEntries', 'indexMax', 'batch'],
 };
+
+/**
+ * Records of the index of a token and day, about; the oldest go first. A token with more of them has so many entries
+ * that looking through the stream finds them at once.
+ */
+const indexRecordsMax = 10_000;
 
 /** Name that requests of no known tenant have in the key of their stream; no slug begins with an underscore. */
 export const noTenant = '_';
@@ -26,80 +33,131 @@ export interface BatchTarget {
   readonly sequenceKey: string;
   /** Number of this batch, rising with each. */
   readonly number: number;
+  /** Numbers the records of the writer in each stream. */
+  readonly records: RecordNumbers;
   readonly retentionDays: number;
   readonly streamMaxEntries: number;
 }
 
-interface Use {
-  readonly key: string;
-  calls: number;
-  lastMs: number;
-  ip: string;
-}
-
 /** Encodes entries and gap records for one call of the script. */
 export function encodeBatch(entries: readonly LogEntry[], gaps: readonly Gap[], target: BatchTarget): Batch {
-  const streams = new StreamTable(target.retentionDays);
-  const uses = new Map<string, Use>();
+  const streams = new StreamTable();
+  const tallies = new TallyTable();
   const text = new BatchText();
   for (const entry of entries) {
-    text.addEntry(entry, streams.placeOf(entry.tenant, dayOf(entry.timeMs)));
-    if (isTokenUse(entry)) addUse(uses, entry);
+    const stream = streams.streamOf(entry.tenant, dayOf(entry.timeMs));
+    stream.count += 1;
+    if (entry.timeMs < stream.oldestMs) stream.oldestMs = entry.timeMs;
+    text.addEntry(entry, stream.place);
+    if (entry.tokenId === '' || entry.tenant === '') continue;
+    tallies.add(entry, isTokenUse(entry));
+    stream.tokens.add(entry.tokenId);
   }
   for (const { tenant, dropped, timeMs } of gaps) {
-    text.addGap(streams.placeOf(tenant, dayOf(timeMs)), timeMs, tenant, dropped);
+    const stream = streams.streamOf(tenant, dayOf(timeMs));
+    stream.count += 1;
+    text.addGap(stream.place, timeMs, tenant, dropped);
+  }
+
+  const streamKeys: string[] = [];
+  const totalsKeys: string[] = [];
+  const indexKeys: string[] = [];
+  for (const { place, tenant, day, count, oldestMs, tokens } of streams.all) {
+    const dayText = dayName(day);
+    const streamKey = keys.log(tenant, dayText);
+    streamKeys.push(streamKey);
+    totalsKeys.push(keys.logTotals(tenant, dayText));
+    const first = target.records.take(streamKey, day, count);
+    const expireAt = dayExpiresAt(day, target.retentionDays);
+    text.addStream(expireAt, target.records.writer, first, count, oldestMs);
+    for (const tokenId of tokens) {
+      indexKeys.push(keys.logIndex(tenant, tokenId, dayText));
+      text.addFind(indexKeys.length, place, tokenId);
+    }
   }
   const usageKeys: string[] = [];
-  for (const use of uses.values()) {
-    usageKeys.push(use.key);
-    text.addUse(usageKeys.length, use.calls, use.lastMs, use.ip);
+  for (const tally of tallies.finish()) {
+    usageKeys.push(keys.usage(tally.tenant, tally.tokenId));
+    text.addUse(usageKeys.length, tally);
   }
   return {
-    keys: [target.sequenceKey, ...streams.keys, ...usageKeys],
-    args: [target.number, target.streamMaxEntries, text.finish(), ...streams.expireAt],
+    keys: [target.sequenceKey, ...streamKeys, ...totalsKeys, ...usageKeys, ...indexKeys],
+    args: [target.number, target.streamMaxEntries, indexRecordsMax, text.finish()],
     count: entries.length,
   };
 }
 
-function addUse(uses: Map<string, Use>, entry: LogEntry): void {
-  const use = uses.get(entry.tokenId);
-  if (use === undefined) {
-    const key = keys.usage(entry.tenant, entry.tokenId);
-    uses.set(entry.tokenId, { key, calls: 1, lastMs: entry.timeMs, ip: entry.ip });
-    return;
-  }
-  use.calls += 1;
-  if (entry.timeMs >= use.lastMs) {
-    use.lastMs = entry.timeMs;
-    use.ip = entry.ip;
+/** What a batch leaves in one stream. */
+interface BatchStream {
+  /** From 1. */
+  readonly place: number;
+  /** Slug, or {@link noTenant}. */
+  readonly tenant: string;
+  readonly day: number;
+  /** Entries and gap records. */
+  count: number;
+  /** When its earliest request arrived, Unix ms. */
+  oldestMs: number;
+  readonly tokens: Set<string>;
+}
+
+class StreamTable {
+  /** In the order of their places. */
+  readonly all: BatchStream[] = [];
+  readonly #byDay = new Map<number, Map<string, BatchStream>>();
+
+  streamOf(tenant: string, day: number): BatchStream {
+    let ofDay = this.#byDay.get(day);
+    if (ofDay === undefined) {
+      ofDay = new Map();
+      this.#byDay.set(day, ofDay);
+    }
+    let stream = ofDay.get(tenant);
+    if (stream === undefined) {
+      const place = this.all.length + 1;
+      stream = {
+        place,
+        tenant: tenant === '' ? noTenant : tenant,
+        day,
+        count: 0,
+        oldestMs: (day + 1) * dayMs,
+        tokens: new Set(),
+      };
+      this.all.push(stream);
+      ofDay.set(tenant, stream);
+    }
+    return stream;
   }
 }
 
-/** The streams of a batch, each with its place (from 1) and its expiry. */
-class StreamTable {
-  readonly keys: string[] = [];
-  /** Unix seconds, in the order of `keys`. */
-  readonly expireAt: number[] = [];
-  readonly #retentionDays: number;
-  readonly #places = new Map<number, Map<string, number>>();
+/** Days for which a writer remembers its numbers; what is later still is the backlog of an outage that long. */
+const numberedDays = 8;
 
-  constructor(retentionDays: number) {
-    this.#retentionDays = retentionDays;
+/**
+ * Numbers the records of one writer in each stream from 1 without a hole, so that whoever reads a stream sees when one
+ * is missing (src/accesslog/verify.ts).
+ */
+export class RecordNumbers {
+  /** Name of the writer in the records. */
+  readonly writer: string;
+  readonly #byDay = new Map<number, Map<string, number>>();
+
+  constructor(writer: string) {
+    this.writer = writer;
   }
 
-  placeOf(tenant: string, day: number): number {
-    let ofDay = this.#places.get(day);
+  /** The first of `count` numbers for records of a stream. */
+  take(streamKey: string, day: number, count: number): number {
+    let ofDay = this.#byDay.get(day);
     if (ofDay === undefined) {
       ofDay = new Map();
-      this.#places.set(day, ofDay);
+      this.#byDay.set(day, ofDay);
+      for (const other of this.#byDay.keys()) {
+        if (other <= day - numberedDays) this.#byDay.delete(other);
+      }
     }
-    let place = ofDay.get(tenant);
-    if (place === undefined) {
-      this.keys.push(keys.log(tenant === '' ? noTenant : tenant, dayName(day)));
-      this.expireAt.push(dayExpiresAt(day, this.#retentionDays));
-      place = this.keys.length;
-      ofDay.set(tenant, place);
-    }
-    return place;
+    const last = ofDay.get(streamKey) ?? 0;
+    ofDay.set(streamKey, last + count);
+    return last + 1;
   }
 }

@@ -84,7 +84,7 @@ export function milliseconds(duration: number): string {
   return `${whole}${fraction < 10 ? '.00' : fraction < 100 ? '.0' : '.'}${fraction}`;
 }
 
-const dayMs = 86_400_000;
+export const dayMs = 86_400_000;
 
 /** Number of the UTC day since 1970. */
 export function dayOf(timeMs: number): number {

@@ -6,6 +6,7 @@
  * a batch (tenant, route, address, …) are sent once and named by their place, and the text grows as one Latin-1 string
  * that becomes bytes in a single copy.
  */
+import type { Tally } from '../usage/tally.js';
 import { milliseconds, rfc3339, visibleText, type LogEntry } from './entry.js';
 
 /** Bounds of the fields in UTF-16 units; what is longer is cut. */
@@ -17,16 +18,30 @@ const shortHeads = Array.from({ length: 32 }, (_, length) => String.fromCharCode
 const byteHeads = Array.from({ length: 256 }, (_, length) => `\xd9${String.fromCharCode(length)}`);
 const plain = /^[\x20-\x7e]*$/;
 
-/** Collects entries, gap records and uses; {@link finish} answers the msgpack `{texts, entries, gaps, uses}`. */
+/** Collects the parts of a batch; {@link finish} answers the msgpack `{texts, streams, entries, gaps, uses, finds}`. */
 export class BatchText {
   readonly #places = new Map<string, string>();
   #texts = '';
+  #streams = '';
+  #streamCount = 0;
   #entries = '';
   #entryCount = 0;
   #gaps = '';
   #gapCount = 0;
   #uses = '';
   #useCount = 0;
+  #finds = '';
+  #findCount = 0;
+
+  /**
+   * `count` records of the batch go to the stream, numbered from `first` by `writer`; their entries arrived at
+   * `oldestMs` or later. `expireAt` is Unix time in s.
+   */
+  addStream(expireAt: number, writer: string, first: number, count: number, oldestMs: number): void {
+    this.#streamCount += 1;
+    this.#streams += arrayHead(5) + integer(expireAt) + text(`${writer}:${first}:${count}`);
+    this.#streams += text(writer) + integer(first + count - 1) + integer(Math.floor(oldestMs));
+  }
 
   /** `stream`: place of the entry's stream, from 1. */
   addEntry(entry: LogEntry, stream: number): void {
@@ -58,20 +73,30 @@ export class BatchText {
     this.#gaps += text(`${dropped}`);
   }
 
-  /** `calls` of a token; `usage`: place of its key, from 1. */
-  addUse(usage: number, calls: number, lastMs: number, ip: string): void {
+  /** `usage`: place of the key of its token or tenant, from 1. */
+  addUse(usage: number, tally: Tally): void {
     this.#useCount += 1;
-    this.#uses += arrayHead(4) + integer(usage) + integer(calls) + text(`${Math.floor(lastMs)}`);
-    this.#uses += this.#shared(ip, fieldMax);
+    this.#uses += arrayHead(8) + integer(usage) + integer(tally.hour) + sums(tally) + integer(tally.calls);
+    this.#uses += integer(Math.floor(tally.lastMs)) + this.#shared(tally.ip, fieldMax);
+    this.#uses += this.#shared(tally.userAgent, userAgentMax) + arrayHead(tally.routes.size * 2);
+    for (const [route, calls] of tally.routes) this.#uses += this.#shared(route, pathMax) + integer(calls);
+  }
+
+  /** The index at place `index` (from 1) is of the token's entries in the stream at place `stream`. */
+  addFind(index: number, stream: number, tokenId: string): void {
+    this.#findCount += 1;
+    this.#finds += arrayHead(3) + integer(index) + integer(stream) + this.#shared(tokenId, fieldMax);
   }
 
   finish(): Buffer {
     return Buffer.from(
-      arrayHead(4) +
+      arrayHead(6) +
         (arrayHead(this.#places.size) + this.#texts) +
+        (arrayHead(this.#streamCount) + this.#streams) +
         (arrayHead(this.#entryCount) + this.#entries) +
         (arrayHead(this.#gapCount) + this.#gaps) +
-        (arrayHead(this.#useCount) + this.#uses),
+        (arrayHead(this.#useCount) + this.#uses) +
+        (arrayHead(this.#findCount) + this.#finds),
       'latin1',
     );
   }
@@ -92,9 +117,40 @@ function arrayHead(length: number): string {
   return length < 16 ? String.fromCharCode(0x90 | length) : `\xdc${String.fromCharCode(length >> 8, length & 255)}`;
 }
 
-/** A whole number from 0 to 65535. */
+/** The map that the sums of an hour grow by: see lua/log-append.lua and src/usage/sums.ts. */
+function sums(tally: Tally): string {
+  let fields = '';
+  let count = 0;
+  if (tally.calls > 0) {
+    count += 1;
+    fields += text('us') + integer(tally.durationUs);
+    for (const [digit, calls] of tally.statusClasses.entries()) {
+      if (calls === 0) continue;
+      count += 1;
+      fields += text(`c${digit}`) + integer(calls);
+    }
+    count += tally.buckets.size;
+    for (const [bucket, calls] of tally.buckets) fields += integer(bucket) + integer(calls);
+  }
+  count += tally.outcomes.size;
+  for (const [outcome, requests] of tally.outcomes) fields += text(outcome) + integer(requests);
+  return mapHead(count) + fields;
+}
+
+function mapHead(length: number): string {
+  return length < 16 ? String.fromCharCode(0x80 | length) : `\xde${String.fromCharCode(length >> 8, length & 255)}`;
+}
+
+/** A whole number from 0 to 2^53. */
 function integer(value: number): string {
-  return value < 128 ? String.fromCharCode(value) : `\xcd${String.fromCharCode(value >> 8, value & 255)}`;
+  if (value < 128) return String.fromCharCode(value);
+  if (value < 65_536) return `\xcd${String.fromCharCode(value >> 8, value & 255)}`;
+  const low = fourBytes(value % 2 ** 32);
+  return value < 2 ** 32 ? `\xce${low}` : `\xcf${fourBytes(Math.floor(value / 2 ** 32))}${low}`;
+}
+
+function fourBytes(value: number): string {
+  return String.fromCharCode(value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255);
 }
 
 /** A text of at most 65535 bytes in UTF-8; what is not ASCII is turned into its bytes, a character each. */

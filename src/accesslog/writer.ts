@@ -15,7 +15,7 @@ import { keys } from '../redis/keys.js';
 import { bindScript, loadScript, type RunScript } from '../redis/scripts.js';
 import type { Logger } from '../telemetry/logger.js';
 import { type Metrics, storeErrorKind } from '../telemetry/metrics.js';
-import { type Batch, encodeBatch, logAppend } from './batch.js';
+import { type Batch, encodeBatch, logAppend, RecordNumbers } from './batch.js';
 import { batchMax, EntryBuffer } from './buffer.js';
 import type { LogEntry } from './entry.js';
 
@@ -60,6 +60,7 @@ export class AccessLog {
   readonly #interval: NodeJS.Timeout;
   /** Identifies the numbering of this process. */
   readonly #writer = randomBytes(9).toString('base64url');
+  readonly #records = new RecordNumbers(this.#writer.slice(0, 8));
   #number = 0;
   #inFlight: Batch | undefined;
   #attempts = 0;
@@ -153,6 +154,7 @@ export class AccessLog {
     this.#inFlight = encodeBatch(entries, gaps, {
       sequenceKey: keys.logSequence(groupOf(entries[0]?.tenant ?? ''), this.#writer),
       number: this.#number,
+      records: this.#records,
       retentionDays: this.#options.retentionDays,
       streamMaxEntries: this.#options.streamMaxEntries,
     });

@@ -30,8 +30,13 @@ export const keys = {
   replay: (id: string, claim: string): string => `tk:replay:{${shardOf(id)}}:${id}:${claim}`,
   /** One stream per tenant and UTC day (`yyyy-mm-dd`); requests of no known tenant go to `_`. */
   log: (tenant: string, day: string): string => `log:{${tenant}}:${day}`,
+  /** Last record number of each writer in a stream. */
+  logTotals: (tenant: string, day: string): string => `tk:logtotals:{${tenant}}:${day}`,
+  /** Where the entries of one token stand in the stream of its day. */
+  logIndex: (tenant: string, id: string, day: string): string => `tk:logindex:{${tenant}}:${id}:${day}`,
   logSequence: (group: string, writer: string): string => `tk:logseq:{${group}}:${writer}`,
-  usage: (tenant: string, id: string): string => `tk:usage:{${tenant}}:${id}`,
+  /** Usage of a token; without an id, of all tokens of the tenant. */
+  usage: (tenant: string, id = ''): string => (id === '' ? `tk:usage:{${tenant}}` : `tk:usage:{${tenant}}:${id}`),
   audit: (): string => 'tk:audit:{admin}',
   auditHead: (): string => 'tk:audit-head:{admin}',
 } as const;
@@ -110,10 +115,23 @@ export const keyCatalogue: readonly KeyDescription[] = [
     bound: 'expires a day after its last batch',
   },
   {
-    key: 'tk:usage:{<tenant>}:<id>',
+    key: 'tk:logtotals:{<tenant>}:<yyyy-mm-dd>',
     type: 'hash',
-    holds: '`calls`, `lastUsedAt`, `lastUsedIp`',
-    bound: 'one a token; expires 400 days after its last call',
+    holds: 'number of the last record of each writer in the stream of that day; `lateMs`, the longest an entry waited',
+    bound: 'as the stream; one field a process that wrote that day',
+  },
+  {
+    key: 'tk:logindex:{<tenant>}:<id>:<yyyy-mm-dd>',
+    type: 'list',
+    holds: 'where the entries of the token stand in the stream of that day: `<id> <n>`, one record a batch',
+    bound: 'as the stream; about 10,000 records of 24 bytes',
+  },
+  {
+    key: 'tk:usage:{<tenant>}:<id>, tk:usage:{<tenant>}',
+    type: 'hash',
+    holds:
+      'usage of a token, and of all tokens of a tenant: `calls`, `lastUsedAt`, `lastUsedIp`, `lastUsedAgent`; sums of hours, days and the lifetime, calls by route (lua/log-append.lua)',
+    bound: 'one a token and one a tenant; 24 + 30 + 1 sums, 64 routes; expires 400 days after the last call',
   },
   {
     key: 'tk:audit:{admin}',

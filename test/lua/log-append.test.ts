@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { encodeBatch, logAppend } from '../../src/accesslog/batch.js';
+import { encodeBatch, logAppend, RecordNumbers } from '../../src/accesslog/batch.js';
 import type { LogEntry } from '../../src/accesslog/entry.js';
 import { bindScript, loadScript, type RunScript } from '../../src/redis/scripts.js';
 import { sampleEntry } from '../support/log-entry.js';
@@ -27,10 +27,18 @@ function entry(fields: Partial<LogEntry> = {}): LogEntry {
 }
 
 function append(number: number, entries: readonly LogEntry[], options: { writer?: string; max?: number } = {}) {
-  const sequenceKey = `tk:logseq:{all}:${options.writer ?? 'w'}`;
-  const target = { sequenceKey, number, retentionDays: 30, streamMaxEntries: options.max ?? 1_000_000 };
+  const target = targetOf(number, options.writer ?? 'w', options.max ?? 1_000_000);
   const batch = encodeBatch(entries, [], target);
   return run(batch.keys, batch.args);
+}
+
+const recordsOf = new Map<string, RecordNumbers>();
+beforeEach(() => recordsOf.clear());
+
+function targetOf(number: number, writer = 'w', streamMaxEntries = 1000) {
+  const records = recordsOf.get(writer) ?? new RecordNumbers(writer);
+  recordsOf.set(writer, records);
+  return { sequenceKey: `tk:logseq:{all}:${writer}`, number, records, retentionDays: 30, streamMaxEntries };
 }
 
 function fieldsOf(raw: readonly string[] = []): Record<string, string> {
@@ -61,6 +69,7 @@ test('an entry stands in its stream as plain text fields', async () => {
     bytesOut: '42',
     ip: '203.0.113.7',
     userAgent: 'curl/8.5.0',
+    batch: 'w:1:1',
   });
 });
 
@@ -86,8 +95,7 @@ describe('a batch is appended once', () => {
     const clients = Array.from({ length: 8 }, () => bindScript(server.client(), loadScript(logAppend)));
     const calls: Promise<unknown>[] = [];
     for (let number = 1; number <= 20; number += 1) {
-      const target = { sequenceKey: 'tk:logseq:{all}:w', number, retentionDays: 30, streamMaxEntries: 1000 };
-      const batch = encodeBatch([entry(), entry()], [], target);
+      const batch = encodeBatch([entry(), entry()], [], targetOf(number));
       await Promise.all(clients.map((client) => client(batch.keys, batch.args)));
       if (number === 10) calls.push(redis.script('FLUSH'));
     }
@@ -142,17 +150,17 @@ test('the last use of a token never goes back, while its calls add up', async ()
   const usage = 'tk:usage:{acme}:abcdefghijkl';
   await append(1, [entry({ ip: '10.0.0.2' })], { writer: 'a' });
   await append(1, [entry({ timeMs: today - 5000, ip: '10.0.0.1' })], { writer: 'b' });
-  expect(await redis.hgetall(usage)).toEqual({ calls: '2', lastUsedAt: String(today), lastUsedIp: '10.0.0.2' });
+  expect(await redis.hmget(usage, 'calls', 'lastUsedAt', 'lastUsedIp')).toEqual(['2', String(today), '10.0.0.2']);
 });
 
 test('a gap record says how many are missing and is not counted as an entry', async () => {
-  const target = { sequenceKey: 'tk:logseq:{all}:w', number: 1, retentionDays: 30, streamMaxEntries: 1000 };
-  const batch = encodeBatch([entry()], [{ tenant: 'acme', dropped: 17, timeMs: today }], target);
+  const batch = encodeBatch([entry()], [{ tenant: 'acme', dropped: 17, timeMs: today }], targetOf(1));
   expect(await run(batch.keys, batch.args)).toEqual([1, 1, 0]);
   const entries = await redis.xrange(stream, '-', '+');
   expect(entries).toHaveLength(2);
   const time = new Date(today).toISOString();
-  expect(fieldsOf(entries[1]?.[1])).toEqual({ time, tenant: 'acme', outcome: 'log-gap', dropped: '17' });
+  expect(fieldsOf(entries[1]?.[1])).toEqual({ time, tenant: 'acme', outcome: 'log-gap', dropped: '17', batch: '' });
+  expect(fieldsOf(entries[0]?.[1])['batch']).toBe('w:1:2');
 });
 
 test('out of memory refuses the whole batch: nothing of it is there, and it is appended once when there is room', async () => {

@@ -1,16 +1,32 @@
 import * as fc from 'fast-check';
-import { unpack } from 'msgpackr';
+import { Unpackr } from 'msgpackr';
 import { expect, test } from 'vitest';
-import { encodeBatch } from '../../../src/accesslog/batch.js';
+import { encodeBatch, RecordNumbers } from '../../../src/accesslog/batch.js';
 import { milliseconds, rfc3339, visibleText } from '../../../src/accesslog/entry.js';
 import { sampleEntry } from '../../support/log-entry.js';
 
-type Unpacked = [texts: string[], entries: (string | number)[][], gaps: (string | number)[][], uses: unknown[][]];
+type Unpacked = [
+  texts: string[],
+  streams: (string | number)[][],
+  entries: (string | number)[][],
+  gaps: (string | number)[][],
+  uses: unknown[][],
+  finds: number[][],
+];
 
-const target = { sequenceKey: 'sequence', number: 7, retentionDays: 30, streamMaxEntries: 1000 };
+function batchOf(entries: Parameters<typeof encodeBatch>[0], gaps: Parameters<typeof encodeBatch>[1] = []) {
+  const records = new RecordNumbers('writer');
+  return encodeBatch(entries, gaps, {
+    sequenceKey: 'sequence',
+    number: 7,
+    records,
+    retentionDays: 30,
+    streamMaxEntries: 1000,
+  });
+}
 
 function unpacked(batch: ReturnType<typeof encodeBatch>): Unpacked {
-  return unpack(batch.args[2] as Buffer) as Unpacked;
+  return new Unpackr({ int64AsType: 'number', mapsAsObjects: true }).unpack(batch.args[3] as Buffer) as Unpacked;
 }
 
 test('any msgpack reader reads every field of every entry back', () => {
@@ -31,7 +47,7 @@ test('any msgpack reader reads every field of every entry back', () => {
   );
   fc.assert(
     fc.property(entries, (list) => {
-      const [texts, found] = unpacked(encodeBatch(list, [], target));
+      const [texts, , found] = unpacked(batchOf(list));
       const at = (place: string | number | undefined): string => texts[Number(place) - 1] as string;
       expect(found).toHaveLength(list.length);
       for (const [index, entry] of list.entries()) {
@@ -65,7 +81,7 @@ test('any msgpack reader reads every field of every entry back', () => {
 test('each tenant and day has a stream of its own with its own expiry, and no tenant has the stream _', () => {
   const dayMs = 86_400_000;
   const timeMs = Date.UTC(2026, 2, 4, 23, 59, 59, 999);
-  const batch = encodeBatch(
+  const batch = batchOf(
     [
       sampleEntry({ timeMs }),
       sampleEntry({ timeMs: timeMs + 1 }),
@@ -73,7 +89,6 @@ test('each tenant and day has a stream of its own with its own expiry, and no te
       sampleEntry({ timeMs }),
     ],
     [{ tenant: 'late', dropped: 3, timeMs }],
-    target,
   );
   expect(batch.keys).toEqual([
     'sequence',
@@ -81,24 +96,61 @@ test('each tenant and day has a stream of its own with its own expiry, and no te
     'log:{acme}:2026-03-05',
     'log:{_}:2026-03-04',
     'log:{late}:2026-03-04',
+    'tk:logtotals:{acme}:2026-03-04',
+    'tk:logtotals:{acme}:2026-03-05',
+    'tk:logtotals:{_}:2026-03-04',
+    'tk:logtotals:{late}:2026-03-04',
     'tk:usage:{acme}:abcdefghijkl',
+    'tk:usage:{acme}:abcdefghijkl',
+    'tk:usage:{acme}',
+    'tk:usage:{acme}',
+    'tk:logindex:{acme}:abcdefghijkl:2026-03-04',
+    'tk:logindex:{acme}:abcdefghijkl:2026-03-05',
   ]);
   const endOfDay = (Date.UTC(2026, 2, 5) + 30 * dayMs) / 1000;
-  expect(batch.args.slice(3)).toEqual([endOfDay, endOfDay + 86_400, endOfDay, endOfDay]);
-  expect(unpacked(batch)[1].map((entry) => entry[0])).toEqual([1, 2, 3, 1]);
+  const [, streams, entries] = unpacked(batch);
+  expect(streams.map((stream) => stream.slice(0, 4))).toEqual([
+    [endOfDay, 'writer:1:2', 'writer', 2],
+    [endOfDay + 86_400, 'writer:1:1', 'writer', 1],
+    [endOfDay, 'writer:1:1', 'writer', 1],
+    [endOfDay, 'writer:1:1', 'writer', 1],
+  ]);
+  expect(entries.map((entry) => entry[0])).toEqual([1, 2, 3, 1]);
   expect(batch.count).toBe(4);
 });
 
+test('the records of a writer are numbered without a hole in each stream, over its batches', () => {
+  const records = new RecordNumbers('w');
+  const heads = [3, 1, 2].map((count, number) => {
+    const entries = Array.from({ length: count }, () => sampleEntry());
+    const target = { sequenceKey: 's', number, records, retentionDays: 30, streamMaxEntries: 1000 };
+    return unpacked(encodeBatch([...entries, sampleEntry({ tenant: `other${number}` })], [], target))[1];
+  });
+  expect(heads.map(([acme, other]) => [acme?.[1], other?.[1]])).toEqual([
+    ['w:1:3', 'w:1:1'],
+    ['w:4:1', 'w:1:1'],
+    ['w:5:2', 'w:1:1'],
+  ]);
+});
+
 test('the calls of a token are summed and its last use is the latest, in whatever order entries end', () => {
-  const batch = encodeBatch(
-    [
-      sampleEntry({ timeMs: 1_700_000_002_000.6, ip: '10.0.0.2' }),
-      sampleEntry({ timeMs: 1_700_000_001_000, ip: '10.0.0.1' }),
-    ],
-    [],
-    target,
-  );
-  const [texts, , , uses] = unpacked(batch);
-  const [usage, calls, lastUsedAt, ip] = uses[0] as [number, number, string, number];
-  expect([usage, calls, lastUsedAt, texts[ip - 1]]).toEqual([1, 2, '1700000002000', '10.0.0.2']);
+  const batch = batchOf([
+    sampleEntry({ timeMs: 1_700_000_002_000.6, ip: '10.0.0.2', durationMs: 1 }),
+    sampleEntry({
+      timeMs: 1_700_000_001_000,
+      ip: '10.0.0.1',
+      durationMs: 5_000_000,
+      status: 503,
+      outcome: 'overloaded',
+    }),
+  ]);
+  const [texts, , , , uses] = unpacked(batch);
+  const [usage, hour, sums, calls, lastUsedAt, ip, agent, routes] = uses[0] as [
+    ...[number, number, Record<string, number>, number, number, number, number],
+    number[],
+  ];
+  expect([usage, hour, calls, lastUsedAt]).toEqual([1, 472_222, 2, 1_700_000_002_000]);
+  expect([texts[ip - 1], texts[agent - 1]]).toEqual(['10.0.0.2', 'curl/8.5.0']);
+  expect(sums).toEqual({ us: 5_000_001_000, c2: 1, c5: 1, overloaded: 1, 32: 1, 168: 1 });
+  expect([texts[(routes[0] ?? 0) - 1], routes[1]]).toEqual(['/api/v1/products', 2]);
 });
