@@ -5,6 +5,7 @@ import {
   comment,
   credentialHeaders,
   digestHeader,
+  foldableMarks,
   identityHeaders,
   limitHeaders,
   unavailableBody,
@@ -38,9 +39,8 @@ http://:${listen.port} {
 	route {
 		vars tollkeeper asking
 
-		# Names with _ or . go: a backend would read X_Tollkeeper_Tenant as X-Tollkeeper-Tenant.
-		request_header -*_*
-		request_header -*.*
+		# Names with another mark than - go: a backend would read X_Tollkeeper_Tenant as X-Tollkeeper-Tenant.
+${foldableMarks.map((mark) => `\t\trequest_header "-*${mark}*"`).join('\n')}
 		# Fields that Connection names are removed on the way to the upstream: it must not name ours.
 		request_header -Connection
 		# What a client may not say of itself, its address or another method or URL.

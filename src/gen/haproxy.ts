@@ -7,7 +7,10 @@ import {
   digestHeader,
   headersTooLargeBody,
   identityHeaders,
+  lengthRequiredBody,
   limitHeaders,
+  noHostBody,
+  noPathBody,
   unavailableBody,
   upgradeHeaders,
 } from './headers.js';
@@ -49,14 +52,20 @@ defaults
     timeout http-keep-alive 10s
 
 frontend tollkeeper
-    # TLS: "bind :443 ssl crt /etc/haproxy/site.pem alpn h2,http/1.1"; X-Forwarded-Proto follows by itself.
+    # TLS: "bind :443 ssl crt /etc/haproxy/site.pem alpn http/1.1"; X-Forwarded-Proto follows by itself. Not h2: there a
+    # body needs no length, and HAProxy passes on the trailers behind it (see below).
     bind ${bindOf(listen)}
 
     # A target that is no path (http://host/path, *) is sent on as it is: what was asked about would be another one.
-    http-request return status 400 content-type text/plain string "The request target must be a path." if !{ url_beg / } !{ req.ver 2.0 } !{ req.ver 3.0 }
+${refuse(400, noPathBody)} if !{ url_beg / } !{ req.ver 2.0 } !{ req.ver 3.0 }
+    # HAProxy itself takes a request that names no host, or an empty one.
+${refuse(400, noHostBody)} unless { req.hdr(host) -m len gt 0 }
+    # A body in chunks may end with trailers, which HAProxy passes on and no rule can remove: a backend that takes
+    # trailers for headers would read an X-Tollkeeper-Tenant of the client there.
+${refuse(411, lengthRequiredBody)} if { req.hdr(transfer-encoding) -m found }
 
-    # Names with _ or . go: a backend would read X_Tollkeeper_Tenant as X-Tollkeeper-Tenant.
-    http-request del-header [._] -m reg
+    # Names with another mark than - go: a backend would read X_Tollkeeper_Tenant as X-Tollkeeper-Tenant.
+    http-request del-header [^A-Za-z0-9-] -m reg
     # What a client may not say of itself, its address or another method or URL.
 ${clientClaimPrefixes.map((prefix) => `    http-request del-header ${prefix} -m beg`).join('\n')}
 ${clientClaims.map((name) => `    http-request del-header ${name}`).join('\n')}
@@ -67,7 +76,7 @@ ${upgradeHeaders.map((name) => `    http-request del-header ${name}`).join('\n')
 
     # The question. A script that fails lets a request pass, so only its word "passed" does.
     http-request lua.tollkeeper
-    http-request return status 503 content-type application/problem+json hdr Retry-After 1 hdr Cache-Control no-store string '${unavailableBody}' unless { var(txn.tollkeeper_verdict) -m str passed }
+${refuse(503, unavailableBody, ' hdr Retry-After 1')} unless { var(txn.tollkeeper_verdict) -m str passed }
 
     # Credentials end here, and so does every identity the client claims.
 ${credentialHeaders(settings)
@@ -169,6 +178,10 @@ end)
 
 function variable(name: string): string {
   return `txn.tollkeeper_${name.toLowerCase().replace(/-/g, '_')}`;
+}
+
+function refuse(status: number, body: string, fields = ''): string {
+  return `    http-request return status ${status} content-type application/problem+json${fields} hdr Cache-Control no-store string '${body}'`;
 }
 
 function setFrom(direction: 'request' | 'response', name: string): string {

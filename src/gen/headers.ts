@@ -91,10 +91,25 @@ export const unavailableBody = problemBody('store-unavailable', 'Tollkeeper does
 /** The body for the one refusal that the HTTP binding of the verify plane gives itself, without a problem document. */
 export const headersTooLargeBody = problemBody('headers-too-large', 'Target and headers are larger than 4 KiB.');
 
+/** The body for a request body without an announced length, from a proxy that passes on trailers with it. */
+export const lengthRequiredBody = problemBody('length-required', 'Send the body with Content-Length.');
+
+/** The body for a request that names no host. */
+export const noHostBody = problemBody('malformed-request', 'Exactly one valid Host header is needed.');
+
+/** The body for a request line that names no path of this host. */
+export const noPathBody = problemBody('malformed-request', 'The request target must be a path.');
+
 function problemBody(slug: ProblemSlug, detail: string): string {
   const { title, status } = problems[slug];
   return JSON.stringify({ type: `https://tollkeeper.dev/problems/${slug}`, title, status, detail });
 }
+
+/**
+ * Marks of RFC 9110 that a field name may hold besides `-`, digits and letters. A backend may fold each of them into the
+ * one that stands for `-`, such as X_Tollkeeper_Tenant into HTTP_X_TOLLKEEPER_TENANT.
+ */
+export const foldableMarks = [..."_.!#$%&'*+^`|~"] as readonly string[];
 
 /** Every line of a text behind the mark of a comment. */
 export function comment(text: string, mark = '#'): string {

@@ -7,6 +7,7 @@ describeBehindProxy({
   start: startCaddy,
   refusesEmptyNames: false,
   passesLargeHeaders: false,
+  takesChunks: true,
   // Go escapes what no path may hold raw, before Caddy asks.
   rewrites: (target) => target.replace(/["<>{}]/g, encodeURIComponent),
 });

@@ -11,6 +11,7 @@ describeBehindProxy({
   start: (plan) => startHaproxy(plan),
   refusesEmptyNames: true,
   passesLargeHeaders: true,
+  takesChunks: false,
 });
 
 const action = (body: string): string =>

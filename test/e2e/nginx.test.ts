@@ -2,4 +2,10 @@
 import { describeBehindProxy } from '../support/behind-proxy.js';
 import { startNginx } from '../support/nginx.js';
 
-describeBehindProxy({ name: 'nginx', start: startNginx, refusesEmptyNames: true, passesLargeHeaders: false });
+describeBehindProxy({
+  name: 'nginx',
+  start: startNginx,
+  refusesEmptyNames: true,
+  passesLargeHeaders: false,
+  takesChunks: true,
+});

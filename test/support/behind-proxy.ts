@@ -22,6 +22,8 @@ export interface ProxyUnderTest {
   readonly refusesEmptyNames: boolean;
   /** Whether the proxy names the fields it asks with, so that the size of others does not matter. */
   readonly passesLargeHeaders: boolean;
+  /** Whether the proxy takes a body in chunks; one that would pass on its trailers must not. */
+  readonly takesChunks: boolean;
   /** The target as the proxy asks about it and sends it on, where that is not byte for byte what the client sent. */
   readonly rewrites?: (target: string) => string;
 }
@@ -137,6 +139,14 @@ const spellings: readonly ((name: string) => string)[] = [
   (name) => name.replaceAll('-', '_'),
   (name) => name.replaceAll('-', '.'),
   (name) => name.replace(/-([^-]*)$/, '_$1'),
+  // The other marks of RFC 9110: lighttpd, for one, folds them all.
+  ...Array.from(
+    "!#$%&'*+^`|~",
+    (mark) =>
+      (name: string): string =>
+        name.replaceAll('-', mark),
+  ),
+  (name) => name.replace(/-([^-]*)$/, '~$1'),
 ];
 
 export function describeBehindProxy({
@@ -144,6 +154,7 @@ export function describeBehindProxy({
   start,
   refusesEmptyNames,
   passesLargeHeaders,
+  takesChunks,
   rewrites,
 }: ProxyUnderTest): void {
   let installation: Installation;
@@ -257,8 +268,9 @@ export function describeBehindProxy({
         [asReader(), 'Transfer-Encoding: chunked'],
         '5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n',
       );
-      expect(chunked.status).toBe(200);
-      expect(last().body.toString()).toBe('hello world');
+      expect(chunked.status).toBe(takesChunks ? 200 : 411);
+      if (takesChunks) expect(last().body.toString()).toBe('hello world');
+      else expect(chunked.body.toString()).toContain('/length-required"');
       const head = await call(products(), { method: 'HEAD', token: reader.secret });
       expect([head.status, head.text, last().method]).toEqual([200, '', 'HEAD']);
     });
@@ -398,6 +410,42 @@ export function describeBehindProxy({
         expect((last().headers.connection ?? '').toLowerCase()).not.toMatch(/tollkeeper|forwarded|upgrade|http2/);
         expect(last().headers).not.toHaveProperty('upgrade');
         expect(last().headers).not.toHaveProperty('http2-settings');
+      }
+    });
+
+    test('does not reach the upstream as a trailer', async () => {
+      const before = seen();
+      const trailers = spoofed.map((field) => `${field}: spoofed-by-client\r\n`).join('');
+      const lines = [asReader(), `Trailer: ${spoofed.join(', ')}`, 'TE: trailers', 'Transfer-Encoding: chunked'];
+      const chunks = `5\r\nhello\r\n0\r\n${trailers}\r\n`;
+      const answer = await raw('POST', '/api/v1/products/search', lines, chunks);
+      expect(answer.status).toBe(takesChunks ? 200 : 411);
+      expect(seen() - before).toBe(takesChunks ? 1 : 0);
+      if (!takesChunks) return;
+      expect(last().rawTrailers).toEqual([]);
+      expect(Object.keys(identityOf(last()))).toHaveLength(4);
+    });
+
+    test('is no host where the request names none, and nothing else by HTTP/1.0', async () => {
+      const spoof = 'X-Forwarded-Host: evil.test\r\nX-Tollkeeper-Tenant: evil\r\n';
+      for (const [version, host] of [
+        ['1.1', ''],
+        ['1.1', 'Host:\r\n'],
+        ['1.0', ''],
+        ['1.0', 'Host: shop.test\r\n'],
+      ]) {
+        const before = seen();
+        const request = `GET /api/v1/products HTTP/${version}\r\n${host}${asReader()}\r\n${spoof}\r\n`;
+        const { status } = await rawExchange(proxy.port, request);
+        if (host === 'Host: shop.test\r\n') expect(status).toBe(200);
+        if (version === '1.1' && host === '') expect(status).toBe(400); // RFC 9112, 3.2
+        if (status === 400) {
+          expect(seen()).toBe(before);
+          continue;
+        }
+        expect([status, seen()]).toEqual([200, before + 1]);
+        expect(last().headers['x-forwarded-host'] ?? '').toBe(host === 'Host: shop.test\r\n' ? 'shop.test' : '');
+        expect(identityOf(last())['x-tollkeeper-tenant']).toEqual(['acme']);
       }
     });
 

@@ -12,6 +12,8 @@ export interface RecordedRequest {
   readonly rawHeaders: readonly string[];
   /** Values by lower-case name, as node:http folds them. */
   readonly headers: IncomingMessage['headers'];
+  /** As `rawHeaders`, of what stood behind a body in chunks. */
+  readonly rawTrailers: readonly string[];
   readonly body: Buffer;
 }
 
@@ -51,6 +53,7 @@ export function startUpstream(handler: UpstreamHandler = answerOk): Promise<Upst
           url: request.url ?? '',
           rawHeaders: request.rawHeaders,
           headers: request.headers,
+          rawTrailers: request.rawTrailers,
           body: Buffer.concat(chunks),
         };
         requests.push(recorded);
