@@ -14,7 +14,7 @@ class BindingModel {
   readonly received: Buffer[] = [];
   /** Bytes that the kernel takes before the client reads. */
   room = 0;
-  #kept = Buffer.alloc(0);
+  #kept: Buffer = Buffer.alloc(0);
   #corked: Buffer | undefined;
   #onWritable: () => boolean = () => true;
 
