@@ -109,7 +109,7 @@ function problemBody(slug: ProblemSlug, detail: string): string {
  * Marks of RFC 9110 that a field name may hold besides `-`, digits and letters. A backend may fold each of them into the
  * one that stands for `-`, such as X_Tollkeeper_Tenant into HTTP_X_TOLLKEEPER_TENANT.
  */
-export const foldableMarks = [..."_.!#$%&'*+^`|~"] as readonly string[];
+export const foldableMarks: readonly string[] = "_.!#$%&'*+^`|~".split('');
 
 /** Every line of a text behind the mark of a comment. */
 export function comment(text: string, mark = '#'): string {
