@@ -51,6 +51,22 @@ const programs = [
     otherwise: 'Install nginx, haproxy (with Lua) and caddy',
   },
   {
+    purpose: 'the tests that scrape with a real Prometheus and check the alert rules of examples/monitoring',
+    for: 'test',
+    required: false,
+    found: () => onPath('prometheus') && onPath('promtool'),
+    debian: ['prometheus'],
+    otherwise: 'Install prometheus (with promtool)',
+  },
+  {
+    purpose: 'the tests of clocks that are wrong or jump',
+    for: 'test',
+    required: false,
+    found: () => process.platform !== 'linux' || faketimeLibrary() !== undefined,
+    debian: ['libfaketime'],
+    otherwise: 'Install libfaketime',
+  },
+  {
     purpose: 'the peers nginx-proxy and nginx-lua-redis of the benchmark',
     for: 'bench',
     required: false,
@@ -152,6 +168,14 @@ function buildInputs() {
     digest.update(`${file}\0${size}\0${mtimeMs}\n`);
   }
   return digest.digest('hex');
+}
+
+/** Where Debian keeps it: in the folder of the machine's architecture. */
+function faketimeLibrary() {
+  const folders = existsSync('/usr/lib') ? readdirSync('/usr/lib') : [];
+  return folders
+    .map((folder) => join('/usr/lib', folder, 'faketime/libfaketime.so.1'))
+    .find((library) => existsSync(library));
 }
 
 function onPath(name) {

@@ -51,6 +51,7 @@ function ticket(index: number, settled: (verdict: Verdict) => void = () => {}): 
     notAfterMs: 0,
     claimKey: '',
     claimUntilMs: 0,
+    waitingSinceMs: 0,
     cancelled: false,
     admissionSettled: settled,
   };
@@ -109,6 +110,7 @@ async function processUsPerRequest(concurrency: number, deny: boolean): Promise<
         const own = ticket(index % 64, (verdict) => {
           if (verdict.code === verdictCodes.storeUnavailable) throw new Error('the store failed');
           left -= 1;
+          own.waitingSinceMs = 0;
           if (left > 0) admission.submit(own);
           else if ((underWay -= 1) === 0) resolve();
         });

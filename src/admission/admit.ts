@@ -95,6 +95,8 @@ export interface AdmissionTicket {
   readonly claimKey: string;
   /** The claim is kept until then, ms. */
   readonly claimUntilMs: number;
+  /** Since when its request waits for Redis, monotonic ms: set by its first `submit`, 0 before. */
+  waitingSinceMs: number;
   /** The client has left: a ticket that was not sent yet is dropped, charged nothing and never settled. */
   readonly cancelled: boolean;
   /** Called once, always in a later macrotask than `submit`. */

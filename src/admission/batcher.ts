@@ -5,9 +5,12 @@
  *
  * - Tickets of one event-loop turn leave together; at low load nobody waits for anybody. Under load batches grow by
  *   themselves, because at most two are in flight and what arrives meanwhile leaves when one returns.
- * - Every ticket is settled within one and a half `commandTimeoutMs` of its submit, whatever Redis does, and never
- *   inside `submit`. A ticket that waited for a whole `commandTimeoutMs` is given up unsent; one that is sent has at
- *   least half of it left, because a Redis that is merely slow would otherwise answer nobody in time.
+ * - Every request is settled within `commandTimeoutMs` and 50 ms of its first submit, whatever Redis does and however
+ *   often its records move, and never inside `submit`. A ticket that waited for a whole `commandTimeoutMs` is given up
+ *   unsent; one that is sent has 50 ms left (half the deadline where that is less), because a Redis that is merely slow
+ *   would otherwise answer nobody in time.
+ * - Where nobody asks, an open breaker is probed with an empty batch: a process that gets no requests because it is not
+ *   ready must become ready.
  * - A refusal is repeated locally for up to a second (deny-cache.ts); after a few failures nobody waits (breaker.ts).
  *
  * What keeps it fast: no promise, closure or timer per request; one reused verdict; one timer and one command a batch.
@@ -30,6 +33,10 @@ import {
 } from './admit.js';
 import { type Denial, DenyCache, restate } from './deny-cache.js';
 
+const probeIntervalMs = 250;
+/** What a ticket that is sent has left of its deadline at least, ms. */
+const lastWaitMs = 50;
+
 /** Told what happens, for metrics. Must not throw. */
 export interface AdmissionObserver {
   /** A batch was answered: how many tickets, and how long Redis took (monotonic ms). */
@@ -46,7 +53,7 @@ export interface AdmissionOptions {
   readonly observer: AdmissionObserver;
   /** Tickets that may wait at once; the next is `overloaded`. */
   readonly queueMax: number;
-  /** From submit to verdict, ms; half as long again when it had to wait for a batch. */
+  /** From the first submit to the verdict, ms; up to 50 ms more when it had to wait for a batch. */
   readonly commandTimeoutMs: number;
   readonly batchesInFlightMax?: number;
   /** Bounds how long one script holds Redis. */
@@ -90,6 +97,7 @@ export class Admission {
   #localTickets: AdmissionTicket[] = [];
   #localReasons: (VerdictCode | Denial)[] = [];
 
+  readonly #probing: NodeJS.Timeout;
   #turnScheduled = false;
   #turnStartedMs = 0;
   #closed = false;
@@ -105,6 +113,8 @@ export class Admission {
     this.#ringMs = new Float64Array(options.queueMax);
     this.#inFlightMax = options.batchesInFlightMax ?? 2;
     options.redis.on('ready', () => this.#breaker.reconnected());
+    this.#probing = setInterval(() => this.#probe(), probeIntervalMs);
+    this.#probing.unref();
   }
 
   /** For metrics and readiness. */
@@ -132,7 +142,8 @@ export class Admission {
       let place = this.#first + this.#waiting;
       if (place >= this.#ring.length) place -= this.#ring.length;
       this.#ring[place] = ticket;
-      this.#ringMs[place] = this.#turnStartedMs;
+      if (ticket.waitingSinceMs === 0) ticket.waitingSinceMs = this.#turnStartedMs;
+      this.#ringMs[place] = ticket.waitingSinceMs;
       this.#waiting += 1;
     }
   }
@@ -140,6 +151,7 @@ export class Admission {
   /** Gives up what waits and takes no more; batches in flight are still answered. The connection is the caller's. */
   close(): void {
     this.#closed = true;
+    clearInterval(this.#probing);
     this.#giveUpWaiting();
   }
 
@@ -172,7 +184,7 @@ export class Admission {
   #sendWaiting(): void {
     while (this.#waiting > 0 && this.#inFlight < this.#inFlightMax) {
       const nowMs = performance.now();
-      const flight = this.#idle.pop() ?? { batch: new AdmitBatch(), sentAtMs: 0, timer: undefined, serial: 0 };
+      const flight = this.#takeFlight();
       // A probe risks one ticket: the others need not wait for a server that is most likely still away.
       const sizeMax = this.#breaker.state === 'closed' ? this.#batchSizeMax : 1;
       const oldestMs = this.#fill(flight.batch, nowMs, sizeMax);
@@ -213,6 +225,18 @@ export class Admission {
     return ticket;
   }
 
+  #probe(): void {
+    const nowMs = performance.now();
+    if (this.#breaker.state === 'closed' || this.#waiting > 0 || !this.#breaker.allows(nowMs)) return;
+    const flight = this.#takeFlight();
+    flight.batch.clear();
+    this.#send(flight, nowMs, nowMs);
+  }
+
+  #takeFlight(): Flight {
+    return this.#idle.pop() ?? { batch: new AdmitBatch(), sentAtMs: 0, timer: undefined, serial: 0 };
+  }
+
   #giveUpWaiting(): void {
     while (this.#waiting > 0) this.#settleLater(this.#shift(), verdictCodes.storeUnavailable);
   }
@@ -231,7 +255,10 @@ export class Admission {
       if (flight.serial === serial) this.#failed(flight, 'timeout');
     };
     // After a stall of this process an answer may lie unread in the socket: it is read before the verdict is timeout.
-    const timeLeftMs = Math.max(oldestMs + this.#commandTimeoutMs - nowMs, this.#commandTimeoutMs / 2);
+    const timeLeftMs = Math.max(
+      oldestMs + this.#commandTimeoutMs - nowMs,
+      Math.min(this.#commandTimeoutMs / 2, lastWaitMs),
+    );
     flight.timer = setTimeout(() => setImmediate(expire), timeLeftMs);
     flight.batch.send(this.#run, this.installation).then(
       (reply) => {
@@ -250,7 +277,8 @@ export class Admission {
     }
     this.#land(flight);
     this.#breaker.succeeded();
-    this.#observer.batchAnswered(flight.batch.tickets.length, performance.now() - flight.sentAtMs);
+    const { length } = flight.batch.tickets;
+    if (length > 0) this.#observer.batchAnswered(length, performance.now() - flight.sentAtMs);
     // The next batch leaves before these verdicts are worked on.
     this.#sendWaiting();
     flight.batch.settle(reply, this.#verdict, (ticket, verdict) => this.#settled(flight, ticket, verdict));

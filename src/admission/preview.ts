@@ -20,7 +20,7 @@ export interface Preview {
 }
 
 /** What a preview is asked about: a ticket that names its tenant. */
-export type PreviewTicket = Omit<AdmissionTicket, 'cancelled' | 'admissionSettled'>;
+export type PreviewTicket = Omit<AdmissionTicket, 'cancelled' | 'waitingSinceMs' | 'admissionSettled'>;
 
 const stateSize = 18;
 
@@ -30,7 +30,7 @@ const stateSize = 18;
  */
 export async function previewAdmission(redis: Redis, installation: string, ticket: PreviewTicket): Promise<Preview> {
   const batch = new AdmitBatch();
-  batch.tickets.push({ ...ticket, cancelled: false, admissionSettled: () => {} });
+  batch.tickets.push({ ...ticket, waitingSinceMs: 0, cancelled: false, admissionSettled: () => {} });
   const reply = await batch.send(bindAdmit(redis), installation, undefined, true);
   if (!batch.isReply(reply)) throw new Error('lua/admit.lua answered a preview in another form');
   const verdict = blankVerdict();

@@ -5,6 +5,7 @@
 import type { Redis } from 'ioredis';
 import { AccessLog } from '../accesslog/writer.js';
 import { Admission } from '../admission/batcher.js';
+import { OutageLimits } from '../admission/outage.js';
 import { type Address, parseAddress } from '../config/formats.js';
 import { logRedisSettings, redisSettings, requireKey } from '../config/require.js';
 import type { Config } from '../config/schema.js';
@@ -12,7 +13,9 @@ import { AuthFailures } from '../credential/auth-failures.js';
 import { HmacSecrets } from '../credential/hmac-secrets.js';
 import { parseMasterKeys } from '../credential/sealed-secret.js';
 import { loadBinding } from '../dataplane/binding.js';
+import { BodyBudget } from '../dataplane/body-budget.js';
 import { DataplaneListener } from '../dataplane/listener.js';
+import { Overload } from '../dataplane/overload.js';
 import { Pipeline } from '../dataplane/pipeline.js';
 import { pipelineSettings } from '../dataplane/settings.js';
 import { VerifyListener } from '../dataplane/verify-listener.js';
@@ -98,8 +101,14 @@ export class DataProcess {
       requestsInFlight: () => pipeline.inFlight,
       logQueue: () => log.queued,
       breakerOpen: () => breakerOpen(),
+      admissionQueue: () => admission.waiting,
+      bodyMemory: () => budget.heldBytes,
+      shedding: () => overload.reasons(pipeline.inFlight).length > 0,
     });
     this.metrics = metrics;
+    const budget = new BodyBudget(config.bodyMemoryMax);
+    const overload = new Overload(config.requestsInFlightMax, config.eventLoopLagMaxMs, budget);
+    closers.add(() => overload.stop());
     const log = new AccessLog({
       redis: logRedis,
       retentionDays: config.logRetentionDays,
@@ -129,7 +138,8 @@ export class DataProcess {
     });
     closers.add(() => admission.close());
     const breakerOpen = (): boolean => admission.breakerState !== 'closed';
-    followChanges(changes, admission.denials);
+    const outage = new OutageLimits(config.recordCacheMax, config.outageServeMaxS * 1000);
+    followChanges(changes, admission.denials, outage);
 
     const readiness = new Readiness(
       control,
@@ -139,6 +149,7 @@ export class DataProcess {
       },
       () => [
         ...(breakerOpen() ? ['Redis fails or is too slow: admissions are refused until it answers.'] : []),
+        ...overload.reasons(pipeline.inFlight),
         ...(pipeline.draining ? ['This process is shutting down.'] : []),
       ],
     );
@@ -171,6 +182,8 @@ export class DataProcess {
           (message) => logger.error(message),
         ),
         admission,
+        outage,
+        overload,
         upstream,
         log,
         metrics,
@@ -191,6 +204,7 @@ export class DataProcess {
       exclusive: !shared,
       apiKeyHeader: config.apiKeyHeader,
       bodyIdleMs: config.upstreamIdleTimeoutMs,
+      bodyBudget: budget,
     });
     this.#data = data;
     closers.add(() => data.close());

@@ -23,6 +23,8 @@ export class Readiness {
   readonly #others: () => string[];
   #adopted = '';
   #fault = 'Redis has not answered yet.';
+  /** What was logged last. */
+  #reported = this.#fault;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
 
@@ -63,11 +65,12 @@ export class Readiness {
 
   async #check(): Promise<void> {
     const fault = await this.#findFault();
-    if (fault !== this.#fault && !this.#stopped) {
-      if (fault === '') this.#logger.info({ installation: this.#adopted }, 'ready');
-      else this.#logger.error({ reason: fault }, 'not ready');
-    }
     this.#fault = fault;
+    const reason = this.report().reasons.join(' ');
+    if (reason === this.#reported || this.#stopped) return;
+    this.#reported = reason;
+    if (reason === '') this.#logger.info({ installation: this.#adopted }, 'ready');
+    else this.#logger.error({ reason }, 'not ready');
   }
 
   async #findFault(): Promise<string> {

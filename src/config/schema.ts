@@ -64,6 +64,7 @@ function onOff(group: string, fallback: boolean, meaning: string) {
 
 const address = 'host:port, such as 127.0.0.1:8080 or [::1]:8080';
 const redisUrl = 'redis://[user:password@]host:port[/db], rediss://… (TLS) or unix:///path[?db=n]';
+const outageModes = ['deny', 'serve-known'] as const;
 const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 const hourMs = 3_600_000;
 
@@ -176,6 +177,22 @@ const redis = {
     100,
     [1, 60_000],
     'Ms until an admission must be answered by Redis, else 503 `store-unavailable`.',
+  ),
+  onStoreOutage: z
+    .enum(outageModes)
+    .default('deny')
+    .register(descriptions, {
+      group: 'Redis',
+      kind: 'text',
+      allowed: `one of ${outageModes.join(', ')}`,
+      meaning:
+        'While Redis cannot be asked: `deny` answers 503; `serve-known` goes on serving Bearer tokens that Redis admitted shortly before, within their limits as each worker counts them. A route can say otherwise.',
+    }),
+  outageServeMaxS: integer(
+    'Redis',
+    300,
+    [1, 86_400],
+    'With `serve-known`, seconds for which a token is served after Redis last admitted it.',
   ),
   redisMinReplicas: integer(
     'Redis',
@@ -338,6 +355,24 @@ const capacity = {
     10_000,
     [1, 1_000_000],
     'Requests waiting for Redis, per worker; more get 503 `overloaded`.',
+  ),
+  requestsInFlightMax: integer(
+    'Capacity',
+    20_000,
+    [1, 1_000_000],
+    'Requests under way at once, per worker; more get 503 `overloaded`.',
+  ),
+  bodyMemoryMax: integer(
+    'Capacity',
+    268_435_456,
+    [1_048_576, 68_719_476_736],
+    'Bytes of request bodies held in memory at once, per worker: signed ones whose digest is not known yet, and uploads that come faster than the upstream takes them. A body beyond gets 503 `overloaded`.',
+  ),
+  eventLoopLagMaxMs: integer(
+    'Capacity',
+    1000,
+    [0, 60_000],
+    'Ms by which the event loop may lag twice in a row before new requests get 503 `overloaded`; 0 sets no limit.',
   ),
   recordCacheMax: integer('Capacity', 50_000, [1, 10_000_000], 'Decoded token records held in memory, per worker.'),
 };

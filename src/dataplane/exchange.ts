@@ -95,6 +95,7 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
   notAfterMs = 0;
   claimKey = '';
   claimUntilMs = 0;
+  waitingSinceMs = 0;
   cancelled = false;
 
   // The verdict's limit state, kept for the answer's headers.

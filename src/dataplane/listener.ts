@@ -9,6 +9,7 @@ import { OperatorError } from '../core/failure.js';
 import type { HeaderClassifier } from '../http/drop-list.js';
 import type { TrustedProxies } from '../http/forwarded.js';
 import type { Logger } from '../telemetry/logger.js';
+import type { BodyBudget } from './body-budget.js';
 import type { HttpApp, HttpBinding, HttpRequest, HttpResponse } from './binding.js';
 import { Exchange } from './exchange.js';
 import type { Pipeline } from './pipeline.js';
@@ -24,6 +25,8 @@ export interface ListenerOptions {
   readonly apiKeyHeader: boolean;
   /** A body of which nothing moves this long ends its request, ms. */
   readonly bodyIdleMs: number;
+  /** Memory that all bodies share. */
+  readonly bodyBudget: BodyBudget;
 }
 
 const sweepIntervalMs = 1000;
@@ -127,7 +130,9 @@ export class DataplaneListener {
   }
 
   #attachBody(exchange: Exchange, res: HttpResponse): void {
-    const body = new RequestBody(res, exchange.head.contentLength, this.#pipeline.bodyBytesMax, exchange.startedAtMs);
+    const { bodyBudget } = this.#options;
+    const { bodyBytesMax } = this.#pipeline;
+    const body = new RequestBody(res, exchange.head.contentLength, bodyBytesMax, bodyBudget, exchange.startedAtMs);
     exchange.body = body;
     const { watched } = this.#pipeline;
     watched.add(exchange);

@@ -10,7 +10,8 @@
  */
 import { type Verdict, verdictCodes } from '../admission/admit.js';
 import type { Admission } from '../admission/batcher.js';
-import { writeRateHeaders } from '../admission/rate-headers.js';
+import type { OutageLimits } from '../admission/outage.js';
+import { type LimitHeaders, writeRateHeaders } from '../admission/rate-headers.js';
 import type { AccessLog } from '../accesslog/writer.js';
 import { deny, type Denial } from '../core/problems.js';
 import type { AuthFailures } from '../credential/auth-failures.js';
@@ -31,16 +32,19 @@ import type { AddressList, TrustedProxies } from '../http/forwarded.js';
 import type { OriginalRequest } from '../http/original-request.js';
 import { newRequestId } from '../http/request-id.js';
 import { normalisePath, queryAllowed } from '../policy/path.js';
-import type { Policy, Route } from '../policy/routes.js';
+import type { OutageMode, Policy, Route } from '../policy/routes.js';
 import { keys } from '../redis/keys.js';
 import type { Logger } from '../telemetry/logger.js';
 import type { Metrics } from '../telemetry/metrics.js';
+import { tenantLimits } from '../tenant/tenant.js';
 import { prepareTenant, prepareToken, type RecordCache } from '../token/cache.js';
+import { effectiveLimits } from '../token/token.js';
 import type { Upstream } from '../upstream/upstream.js';
 import { authorize } from './authorize.js';
 import type { HttpResponse } from './binding.js';
 import type { Exchange, ExchangeOwner } from './exchange.js';
 import { upstreamRequest } from './forward.js';
+import type { Overload } from './overload.js';
 import { recordExchange } from './record.js';
 import { bodyTooLarge } from './request-body.js';
 import { describeSelf, selfDescriptionPath, selfDescriptionRoute } from './self-description.js';
@@ -55,6 +59,8 @@ export interface PipelineSettings extends CredentialOptions {
   readonly bodyBytesMax: number;
   readonly hmacBodyBytesMax: number;
   readonly logQuery: boolean;
+  /** For routes that do not say otherwise. */
+  readonly onStoreOutage: OutageMode;
 }
 
 export interface PipelineParts {
@@ -65,6 +71,8 @@ export interface PipelineParts {
   readonly cache: RecordCache;
   readonly secrets: HmacSecrets;
   readonly admission: Admission;
+  readonly outage: OutageLimits;
+  readonly overload: Overload;
   readonly upstream: Upstream;
   readonly log: AccessLog;
   readonly metrics: Metrics;
@@ -94,6 +102,7 @@ export const storeAway = deny('store-unavailable', 'The token store cannot be as
   retryAfterS: 1,
 });
 const overloaded = deny('overloaded', 'Too many requests wait to be admitted.', { retryAfterS: 1 });
+const shed = deny('overloaded', 'More is under way than can be answered in time.', { retryAfterS: 1 });
 
 /** A record that moves this often while one request is decided is written in a loop: give up rather than spin. */
 const roundsMax = 4;
@@ -133,6 +142,7 @@ export class Pipeline implements ExchangeOwner {
     exchange.host = trustedProxies.host(head.peer, head.forwardedHost, head.host);
     exchange.targetAsSent = query === undefined ? rawPath : `${rawPath}?${query}`;
     if (headFault !== undefined) return this.#refuseSoon(exchange, headFault);
+    if (this.#parts.overload.sheds(this.inFlight)) return this.#refuseSoon(exchange, shed);
     this.#examine(exchange, rawPath, query);
   }
 
@@ -146,6 +156,7 @@ export class Pipeline implements ExchangeOwner {
     exchange.method = exchange.head.method;
     const denial = fault ?? exchange.take(original, this.#parts.trustedProxies);
     if (denial !== undefined) return this.#refuseSoon(exchange, denial);
+    if (this.#parts.overload.sheds(this.inFlight)) return this.#refuseSoon(exchange, shed);
     const mark = original.target.indexOf('?');
     if (mark < 0) this.#examine(exchange, original.target, undefined);
     else this.#examine(exchange, original.target.slice(0, mark), original.target.slice(mark + 1));
@@ -299,6 +310,7 @@ export class Pipeline implements ExchangeOwner {
     exchange.retryMs = 0;
     switch (verdict.code) {
       case verdictCodes.admitted:
+        if (this.policy.servesKnown || this.#settings.onStoreOutage === 'serve-known') this.#remember(exchange);
         return this.#forward(exchange);
       case verdictCodes.confirmed:
         return this.#confirmed(exchange);
@@ -319,11 +331,52 @@ export class Pipeline implements ExchangeOwner {
         return this.#refuse(exchange, quotaUsedUp);
       case verdictCodes.overloaded:
         return this.#refuse(exchange, overloaded);
+      case verdictCodes.storeUnavailable:
+        return this.#withoutStore(exchange);
       case verdictCodes.storeEmpty:
       case verdictCodes.unreadable:
-      case verdictCodes.storeUnavailable:
         return this.#refuse(exchange, storeAway);
     }
+  }
+
+  /** For an outage: Redis has just admitted this token. */
+  #remember(exchange: Exchange): void {
+    const capacity = Number(this.#limitOf(exchange)?.capacity ?? 0);
+    const usedShare = capacity > 0 ? 1 - exchange.remaining / capacity : 0;
+    this.#parts.outage.admitted(exchange, usedShare, performance.now());
+  }
+
+  /**
+   * Redis cannot be asked: 503, or where the route says `serve-known` an answer for a Bearer token that was admitted
+   * shortly before. Never for a signature: that it was not used before only Redis knows.
+   */
+  #withoutStore(exchange: Exchange): void {
+    const { token, tenant, route, credential } = exchange;
+    const mode = route?.onStoreOutage ?? this.#settings.onStoreOutage;
+    if (mode === 'deny') return this.#refuse(exchange, storeAway);
+    const { outage, metrics } = this.#parts;
+    const nowMs = Date.now();
+    const isGood =
+      exchange.pending === undefined &&
+      exchange.cost > 0 &&
+      credential?.kind === 'bearer' &&
+      nowMs >= exchange.notBeforeMs &&
+      (exchange.notAfterMs === 0 || nowMs < exchange.notAfterMs);
+    const verdict =
+      isGood && token !== undefined && tenant !== undefined
+        ? outage.serve(exchange, effectiveLimits(token.record), tenantLimits(tenant.record), performance.now())
+        : 'unknown';
+    if (verdict === 'unknown') {
+      metrics.outageRequest('unknown');
+      return this.#refuse(exchange, storeAway);
+    }
+    if (verdict === 'served') {
+      metrics.outageRequest('served');
+      return this.#forward(exchange);
+    }
+    metrics.outageRequest('limited');
+    exchange.retryMs = verdict;
+    this.#refuse(exchange, rateLimited);
   }
 
   /** The records are current: a refusal stands, and a caller that asked about itself is told. */
@@ -414,14 +467,15 @@ export class Pipeline implements ExchangeOwner {
   };
 
   limitHeaders(exchange: Exchange, res: HttpResponse): void {
-    const { token, tenant } = exchange;
-    if (token === undefined || exchange.limitIndex < 0) return;
-    const own = token.limitHeaders.length;
-    const limit =
-      exchange.limitIndex < own
-        ? token.limitHeaders[exchange.limitIndex]
-        : tenant?.limitHeaders[exchange.limitIndex - own];
+    const limit = this.#limitOf(exchange);
     if (limit !== undefined) writeRateHeaders(res, limit, exchange);
+  }
+
+  /** The limit that the verdict spoke of. */
+  #limitOf({ token, tenant, limitIndex }: Exchange): LimitHeaders | undefined {
+    if (token === undefined || limitIndex < 0) return undefined;
+    const own = token.limitHeaders.length;
+    return limitIndex < own ? token.limitHeaders[limitIndex] : tenant?.limitHeaders[limitIndex - own];
   }
 
   finished(exchange: Exchange): void {

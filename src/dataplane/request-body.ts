@@ -15,9 +15,11 @@ import { deny, type Denial } from '../core/problems.js';
 import type { BodyCollector } from '../credential/signed-body.js';
 import { chunkedLength } from '../http/request-head.js';
 import type { HttpResponse } from './binding.js';
+import type { BodyBudget } from './body-budget.js';
 import { ByteQueue } from './byte-queue.js';
 
 export const bodyTooLarge = deny('body-too-large', 'The body is larger than this service accepts.');
+const memoryFull = deny('overloaded', 'The bodies of other requests fill the memory there is.', { retryAfterS: 1 });
 const bodyTooFast = deny('overloaded', 'The body came faster than it could be passed on.', { retryAfterS: 1 });
 
 /** Bytes a stream to the upstream holds before the client is paused. */
@@ -31,6 +33,10 @@ export class RequestBody {
   readonly declared: number;
   /** Most bytes a body of unknown length may have; 0 is no limit. */
   readonly #bytesMax: number;
+  readonly #budget: BodyBudget;
+  /** Bytes that the budget knows of, and those of them that the upstream's call holds. */
+  #heldBytes = 0;
+  #lentBytes = 0;
   received = 0;
   complete = false;
   /** Last moment anything moved, monotonic ms. */
@@ -44,10 +50,11 @@ export class RequestBody {
   #discards = false;
   #onComplete: (() => void) | undefined;
 
-  constructor(res: HttpResponse, declared: number, bytesMax: number, nowMs: number) {
+  constructor(res: HttpResponse, declared: number, bytesMax: number, budget: BodyBudget, nowMs: number) {
     this.#res = res;
     this.declared = declared;
     this.#bytesMax = bytesMax;
+    this.#budget = budget;
     this.movedAtMs = nowMs;
   }
 
@@ -71,6 +78,7 @@ export class RequestBody {
     if (this.#collector !== undefined) this.#collect(bytes);
     else if (bytes.byteLength > 0) this.#pass(bytes);
     if (this.#queue.length > queuedBytesMax) return this.#refuse(bodyTooFast);
+    if (this.#account() && this.#budget.isExceeded) return this.#refuse(memoryFull);
     if (isLast) {
       if (this.#queue.length === 0) this.#stream?.push(null);
       this.#onComplete?.();
@@ -91,7 +99,10 @@ export class RequestBody {
   /** What the upstream is to send: the whole body when it has arrived, else a stream that follows the client. */
   toUpstream(): Buffer | Readable {
     if (this.#collector !== undefined) return this.#collector.body();
-    if (this.complete) return this.#queue.takeAll();
+    if (this.complete) {
+      this.#lentBytes = this.#queue.length;
+      return this.#queue.takeAll();
+    }
     this.#stream = new UploadStream(this);
     return this.#stream;
   }
@@ -116,6 +127,7 @@ export class RequestBody {
     // Only what is pushed makes the stream ask again.
     let takesMore = true;
     while (takesMore && this.#queue.length > 0) takesMore = stream.push(this.#queue.shift());
+    this.#account();
     if (this.#queue.length > 0) return;
     if (this.complete) stream.push(null);
     else if (takesMore) this.resume();
@@ -160,6 +172,16 @@ export class RequestBody {
     if (!this.complete) this.#pause();
   }
 
+  /** Tells the budget what is held now; answers whether that is more than before. */
+  #account(): boolean {
+    const held = this.#queue.length + this.#lentBytes + (this.#collector?.bytes ?? 0);
+    const change = held - this.#heldBytes;
+    if (change === 0) return false;
+    this.#heldBytes = held;
+    this.#budget.change(change);
+    return change > 0;
+  }
+
   #refuse(denial: Denial): Denial {
     this.#drop();
     return denial;
@@ -173,6 +195,8 @@ export class RequestBody {
     this.#collector = undefined;
     this.#stream?.destroy();
     this.#stream = undefined;
+    this.#lentBytes = 0;
+    this.#account();
   }
 
   #pause(): void {

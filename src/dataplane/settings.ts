@@ -12,5 +12,6 @@ export function pipelineSettings(config: Omit<Config, 'policy'>): PipelineSettin
     bodyBytesMax: config.bodyMaxBytes,
     hmacBodyBytesMax: config.hmacMaxBody,
     logQuery: config.logQuery,
+    onStoreOutage: config.onStoreOutage,
   };
 }

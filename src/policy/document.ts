@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { normalisePath } from './path.js';
-import { isParameter, routeMethods, segmentsOf } from './routes.js';
+import { isParameter, outageModes, routeMethods, segmentsOf } from './routes.js';
 import type { ValuePath } from './yaml-file.js';
 
 /** Something wrong with a document, at a path in it. */
@@ -51,7 +51,7 @@ const scope = z.string(allowed(scopeRule)).regex(scopePattern, allowed(scopeRule
 const scopeList = z.array(scope, allowed('must be a list of scopes'));
 const method = z.enum(routeMethods, allowed(`allowed methods are ${routeMethods.join(', ')}`));
 
-const routeKeys = ['methods', 'path', 'scope', 'cost', 'public'];
+const routeKeys = ['methods', 'path', 'scope', 'cost', 'public', 'onStoreOutage'];
 const routeSchema = z
   .strictObject(
     {
@@ -70,6 +70,7 @@ const routeSchema = z
         .max(costMax, allowed(`must be a whole number from 1 to ${costMax}`))
         .optional(),
       public: z.boolean(allowed('must be true or false')).optional(),
+      onStoreOutage: z.enum(outageModes, allowed(`must be ${outageModes.join(' or ')}`)).optional(),
     },
     mapping(routeKeys),
   )
@@ -79,6 +80,8 @@ const routeSchema = z
       addIssue(context, 'a public route asks for no token: remove scope, or public', 'scope');
     if (route.cost !== undefined)
       addIssue(context, 'a public route is charged nothing: remove cost, or public', 'cost');
+    if (route.onStoreOutage !== undefined)
+      addIssue(context, 'a public route never asks Redis: remove onStoreOutage, or public', 'onStoreOutage');
   });
 
 export const policyKeys = ['default', 'scopes', 'routes', 'openapi'];

@@ -93,8 +93,9 @@ function rulesOf(
       if (!declared.includes(scope))
         problems.push(describe({ path: [...at, 'scope'], message: undeclared(scope, declared) }, text));
     }
-    const { methods, path: pattern, cost = 1, public: isPublic = false } = route;
-    const rule = { methods, pattern, scopes: [...new Set(scopes)], cost, public: isPublic };
+    const { methods, path: pattern, cost = 1, public: isPublic = false, onStoreOutage } = route;
+    const outage = onStoreOutage === undefined ? {} : { onStoreOutage };
+    const rule = { methods, pattern, scopes: [...new Set(scopes)], cost, public: isPublic, ...outage };
     return { rule, place: text.at([...at, 'path']) };
   });
 }

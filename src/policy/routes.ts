@@ -13,6 +13,10 @@
  */
 import { hasTwoSpellings, meaningOf } from './path.js';
 
+/** What callers get while Redis is away: 503, or, who was admitted shortly before, an answer (admission/outage.ts). */
+export const outageModes = ['deny', 'serve-known'] as const;
+export type OutageMode = (typeof outageModes)[number];
+
 /** What one route asks of a caller. */
 export interface Route {
   /** The path as the policy has it, `/orders/{id}`: the `route` of logs and metrics. */
@@ -23,6 +27,8 @@ export interface Route {
   readonly cost: number;
   /** No credential is asked for and nothing is charged. */
   readonly public: boolean;
+  /** Where the route differs from the configuration's `onStoreOutage`. */
+  readonly onStoreOutage?: OutageMode;
 }
 
 /** One line of a policy: a {@link Route} and its methods. */
@@ -55,6 +61,8 @@ export class Policy {
   /** Every scope the policy declares, in its order. */
   readonly scopes: readonly string[];
   readonly rules: readonly RouteRule[];
+  /** Some route serves known tokens while Redis is away. */
+  readonly servesKnown: boolean;
   readonly #root = emptyNode();
 
   /** Paths must be normalised and rules free of conflicts ({@link import('./load.js').loadPolicy} sees to it). */
@@ -62,6 +70,7 @@ export class Policy {
     this.defaultAllow = defaultAllow;
     this.scopes = scopes;
     this.rules = rules;
+    this.servesKnown = rules.some(({ onStoreOutage }) => onStoreOutage === 'serve-known');
     for (const rule of rules) addRule(this.#root, rule);
   }
 

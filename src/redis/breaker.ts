@@ -1,7 +1,8 @@
 /**
- * Circuit breaker for one Redis connection: after a few failures in a row nobody waits for a deadline any more.
+ * Circuit breaker for one Redis connection: after a few failures in a row, or when of late every second call failed
+ * (a server too slow for its deadline answers some), nobody waits for a deadline any more.
  *
- * closed -> (failures in a row) -> open -> (delay) -> half-open: one call may try -> closed, or open for longer.
+ * closed -> (failures) -> open -> (delay) -> half-open: one call may try -> closed, or open for longer.
  * Times are monotonic milliseconds (`performance.now()`), given by the caller.
  */
 export type BreakerState = 'closed' | 'open' | 'half-open';
@@ -14,12 +15,18 @@ export interface BreakerOptions {
   readonly probeDelayMaxMs?: number;
 }
 
+/** Weight of the newest call in the share of failures: it looks back over some twenty calls. */
+const newestWeight = 0.1;
+/** Share of failures that opens it. */
+const failureShareMax = 0.5;
+
 export class Breaker {
   readonly #failuresMax: number;
   readonly #probeDelayMs: number;
   readonly #probeDelayMaxMs: number;
   #state: BreakerState = 'closed';
   #failures = 0;
+  #failureShare = 0;
   #delayMs: number;
   #probeAtMs = 0;
 
@@ -45,6 +52,7 @@ export class Breaker {
 
   /** A call was answered. Also a late answer while open: the server is back. */
   succeeded(): void {
+    this.#failureShare = this.#state === 'closed' ? this.#failureShare * (1 - newestWeight) : 0;
     this.#state = 'closed';
     this.#failures = 0;
     this.#delayMs = this.#probeDelayMs;
@@ -54,7 +62,9 @@ export class Breaker {
   failed(nowMs: number): void {
     if (this.#state === 'open') return; // sent before it opened: says nothing new
     this.#failures += 1;
-    if (this.#state === 'closed' && this.#failures < this.#failuresMax) return;
+    this.#failureShare += (1 - this.#failureShare) * newestWeight;
+    const isBad = this.#failures >= this.#failuresMax || this.#failureShare > failureShareMax;
+    if (this.#state === 'closed' && !isBad) return;
     if (this.#state === 'half-open') this.#delayMs = Math.min(this.#delayMs * 2, this.#probeDelayMaxMs);
     this.#state = 'open';
     this.#probeAtMs = nowMs + this.#delayMs;

@@ -60,6 +60,10 @@ const storeErrorKinds = [
 ] as const;
 export type StoreErrorKind = (typeof storeErrorKinds)[number];
 
+const outageResults = ['served', 'limited', 'unknown'] as const;
+/** What became of a request on a route that serves known tokens while Redis is away. */
+export type OutageResult = (typeof outageResults)[number];
+
 const reloadResults = ['ok', 'failed'] as const;
 
 const workerEvents = ['died', 'hung', 'restarted', 'scrape-missed'] as const;
@@ -137,6 +141,13 @@ export const metricCatalogue = {
     help: 'Calls to Redis that failed.',
     aggregator: 'sum',
   },
+  outageRequests: {
+    name: 'tollkeeper_outage_requests_total',
+    type: 'counter',
+    labels: { result: outageResults },
+    help: 'Requests decided without Redis where `serve-known` holds: served, over the limit as counted here, or not known.',
+    aggregator: 'sum',
+  },
   policyReloads: {
     name: 'tollkeeper_policy_reloads_total',
     type: 'counter',
@@ -163,6 +174,27 @@ export const metricCatalogue = {
     type: 'gauge',
     labels: {},
     help: '1 while Redis is taken to be away and requests are refused without asking it.',
+    aggregator: 'max',
+  },
+  admissionQueue: {
+    name: 'tollkeeper_admission_queue_requests',
+    type: 'gauge',
+    labels: {},
+    help: 'Requests that wait for a call to Redis.',
+    aggregator: 'sum',
+  },
+  bodyMemory: {
+    name: 'tollkeeper_body_memory_bytes',
+    type: 'gauge',
+    labels: {},
+    help: 'Bytes of request bodies held in memory.',
+    aggregator: 'sum',
+  },
+  shedding: {
+    name: 'tollkeeper_shedding',
+    type: 'gauge',
+    labels: {},
+    help: '1 while new requests are answered 503 `overloaded`: the event loop lags, too much is under way, or bodies fill their memory.',
     aggregator: 'max',
   },
   workers: {
@@ -193,6 +225,9 @@ export interface GaugeSources {
   readonly requestsInFlight?: () => number;
   readonly logQueue?: () => number;
   readonly breakerOpen?: () => boolean;
+  readonly admissionQueue?: () => number;
+  readonly bodyMemory?: () => number;
+  readonly shedding?: () => boolean;
   readonly workers?: () => number;
 }
 
@@ -211,6 +246,7 @@ export class Metrics {
   readonly #rateLimited = new LabelCells('kind', rateLimitedKinds);
   readonly #logEntries = new LabelCells('result', logResults);
   readonly #storeErrors = new LabelCells('kind', storeErrorKinds);
+  readonly #outageRequests = new LabelCells('result', outageResults);
   readonly #policyReloads = new LabelCells('result', reloadResults);
   readonly #workerEvents = new LabelCells('event', workerEvents);
 
@@ -225,13 +261,17 @@ export class Metrics {
     this.#register(metricCatalogue.rateLimited, this.#rateLimited);
     this.#register(metricCatalogue.logEntries, this.#logEntries);
     this.#register(metricCatalogue.storeErrors, this.#storeErrors);
+    this.#register(metricCatalogue.outageRequests, this.#outageRequests);
     this.#register(metricCatalogue.policyReloads, this.#policyReloads);
     this.#register(metricCatalogue.workerEvents, this.#workerEvents);
     this.#register(metricCatalogue.build, new SampledCell(() => 1, { version, node: process.version }));
-    const { requestsInFlight, logQueue, breakerOpen, workers } = sources;
+    const { requestsInFlight, logQueue, breakerOpen, workers, admissionQueue, bodyMemory, shedding } = sources;
     if (requestsInFlight) this.#register(metricCatalogue.requestsInFlight, new SampledCell(requestsInFlight));
     if (workers) this.#register(metricCatalogue.workers, new SampledCell(workers));
     if (logQueue) this.#register(metricCatalogue.logQueue, new SampledCell(logQueue));
+    if (admissionQueue) this.#register(metricCatalogue.admissionQueue, new SampledCell(admissionQueue));
+    if (bodyMemory) this.#register(metricCatalogue.bodyMemory, new SampledCell(bodyMemory));
+    if (shedding) this.#register(metricCatalogue.shedding, new SampledCell(() => (shedding() ? 1 : 0)));
     if (breakerOpen) this.#register(metricCatalogue.breakerOpen, new SampledCell(() => (breakerOpen() ? 1 : 0)));
   }
 
@@ -264,6 +304,10 @@ export class Metrics {
   /** A call to Redis that failed; see {@link storeErrorKind}. */
   storeError(kind: StoreErrorKind): void {
     this.#storeErrors.add(kind, 1);
+  }
+
+  outageRequest(result: OutageResult): void {
+    this.#outageRequests.add(result, 1);
   }
 
   policyReloaded(result: (typeof reloadResults)[number]): void {

@@ -31,6 +31,7 @@ export function ticketOf(
     notAfterMs: 0,
     claimKey: '',
     claimUntilMs: 0,
+    waitingSinceMs: 0,
     cancelled: false,
     ...fields,
     admissionSettled,

@@ -240,8 +240,8 @@ describe('faults of Redis', () => {
     }
     await Promise.all(asked);
     expect(told).toEqual(new Set(['storeUnavailable']));
-    // One and a half deadlines, and what a busy machine adds.
-    expect(Math.max(...waits)).toBeLessThan(150 + 100);
+    // The deadline, 50 ms, and what a busy machine adds.
+    expect(waits.reduce((most, wait) => Math.max(most, wait), 0)).toBeLessThan(150 + 100);
     expect(waits.filter((wait) => wait > 50).length).toBeLessThan(waits.length / 2);
     expect(storeErrors).toContain('timeout');
     expect(admission.breakerState).not.toBe('closed');

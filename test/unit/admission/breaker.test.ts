@@ -14,6 +14,21 @@ test('it opens only after failures in a row', () => {
   expect(breaker.allows(99)).toBe(false);
 });
 
+test('it opens when every second call fails, and not when every third does', () => {
+  const failing = new Breaker({ failuresMax: 3 });
+  for (let call = 0; call < 100 && failing.state === 'closed'; call += 1) {
+    if (call % 2 === 0) failing.succeeded();
+    else failing.failed(0);
+  }
+  expect(failing.state).toBe('open');
+  const slow = new Breaker({ failuresMax: 3 });
+  for (let call = 0; call < 1000; call += 1) {
+    if (call % 3 === 0) slow.failed(0);
+    else slow.succeeded();
+  }
+  expect(slow.state).toBe('closed');
+});
+
 test('half-open lets exactly one call try, and its success closes it', () => {
   const breaker = new Breaker({ failuresMax: 1 });
   breaker.failed(0);

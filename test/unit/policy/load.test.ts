@@ -51,7 +51,7 @@ const badPolicies: Readonly<Record<string, string>> = {
   'public-with-cost': '2:58: routes[0].cost: a public route is charged nothing: remove cost, or public',
   'public-with-scope': '3:45: routes[0].scope: a public route asks for no token: remove scope, or public',
   'route-not-a-mapping':
-    '2:5: routes[0]: must be a mapping with the keys methods, path, scope, cost, public; found "GET /orders"',
+    '2:5: routes[0]: must be a mapping with the keys methods, path, scope, cost, public, onStoreOutage; found "GET /orders"',
   'route-twice-other-parameter': '3:29: GET /orders/{number} is ruled twice: first at 2:29',
   'route-twice-other-spelling': '3:29: GET /orders/a%3Ab is ruled twice: first at 2:29',
   'route-twice': '3:30: POST /orders is ruled twice: first at 2:35',
@@ -68,7 +68,7 @@ const badPolicies: Readonly<Record<string, string>> = {
     'the policy has 3 problems:\nseveral.yaml:1:10: default: must be deny or allow-authenticated; found "maybe"\nseveral.yaml:3:17: routes[0].methods[0]: allowed methods are GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS; found "FETCH"\nseveral.yaml:3:31: routes[0].path: must begin with a slash; found "orders"',
   'unknown-key': '2:1: route: unknown key "route"; allowed keys are default, scopes, routes, openapi',
   'unknown-route-key':
-    '5:13: routes[0].scopes: unknown key "scopes"; allowed keys are methods, path, scope, cost, public',
+    '5:13: routes[0].scopes: unknown key "scopes"; allowed keys are methods, path, scope, cost, public, onStoreOutage',
 };
 
 /** The same for OpenAPI files. */

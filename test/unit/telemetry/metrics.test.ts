@@ -65,6 +65,9 @@ describe('the exposition', () => {
       requestsInFlight: () => 0,
       logQueue: () => 0,
       breakerOpen: () => false,
+      admissionQueue: () => 0,
+      bodyMemory: () => 0,
+      shedding: () => false,
       workers: () => 2,
     });
     const types = typesOf(await metrics.exposition());

@@ -1,0 +1,250 @@
+/**
+ * The history of a fault test: what every client saw, joined by request id with what the upstream saw, what the log
+ * says and what was counted, and judged afterwards. A fault may refuse requests; it may not lose, double or invent one.
+ */
+import type { Redis } from 'ioredis';
+import type { Pool } from 'undici';
+import { samplesOf } from '../support/exposition.js';
+import { gapOutcome } from '../../src/accesslog/entry.js';
+
+/** One request as its client saw it. */
+export interface Call {
+  readonly id: string;
+  readonly method: string;
+  readonly path: string;
+  /** 0: the connection ended without an answer. */
+  readonly status: number;
+  /** The problem's slug, '' for an answer of the upstream. */
+  readonly slug: string;
+  readonly retryAfter: string;
+  /** The answer was not whole when the connection ended. */
+  readonly cut: boolean;
+  readonly startedAtMs: number;
+  readonly tookMs: number;
+}
+
+export interface CallOptions {
+  readonly method?: 'GET' | 'POST' | 'PUT';
+  readonly token?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string | Buffer;
+}
+
+/** Refusals that are made before the upstream is asked. */
+const neverForwarded = new Set([
+  'malformed-request',
+  'ambiguous-credentials',
+  'missing-credentials',
+  'invalid-token',
+  'token-expired',
+  'token-revoked',
+  'token-inactive',
+  'invalid-signature',
+  'stale-timestamp',
+  'replayed-request',
+  'insufficient-scope',
+  'tenant-mismatch',
+  'route-not-allowed',
+  'rate-limit-exceeded',
+  'quota-exceeded',
+  'too-many-auth-failures',
+  'store-unavailable',
+]);
+
+/** What the metrics of the sidecars add up to. */
+export interface Counted {
+  readonly requests: number;
+  readonly written: number;
+  readonly dropped: number;
+  readonly failed: number;
+}
+
+export interface LoggedEntry {
+  readonly requestId: string;
+  readonly status: number;
+  readonly outcome: string;
+}
+
+export interface LogContents {
+  readonly entries: readonly LoggedEntry[];
+  /** Entries that the gap records stand for. */
+  readonly missing: number;
+}
+
+export interface Expectation {
+  /** Ids that the upstream may have got twice: an idempotent request on a connection that was stale. */
+  readonly mayRepeat?: boolean;
+  /** A sidecar was ended by force: what it had counted and not yet written is gone, and at most this many entries. */
+  readonly lostEntriesMax?: number;
+}
+
+export class History {
+  readonly calls: Call[] = [];
+  /** How often the upstream got each id. */
+  readonly hits = new Map<string, number>();
+  readonly #prefix = `h${Date.now().toString(36)}${Math.floor(Math.random() * 1e6).toString(36)}`;
+  #count = 0;
+
+  /** Sends one request over a pool of the sidecar's and keeps what came of it; never rejects. */
+  async call(pool: Pool, path: string, options: CallOptions = {}): Promise<Call> {
+    const { method = 'GET', token, headers, body } = options;
+    this.#count += 1;
+    const id = `${this.#prefix}-${this.#count}`;
+    const startedAtMs = performance.now();
+    let status = 0;
+    let slug = '';
+    let retryAfter = '';
+    let cut = false;
+    try {
+      const answer = await pool.request({
+        method,
+        path,
+        headers: {
+          'x-request-id': id,
+          ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+          ...headers,
+        },
+        body: body ?? null,
+      });
+      status = answer.statusCode;
+      retryAfter = String(answer.headers['retry-after'] ?? '');
+      if (answer.headers['x-request-id'] !== id) slug = `wrong request id ${String(answer.headers['x-request-id'])}`;
+      const isProblem = String(answer.headers['content-type']).startsWith('application/problem+json');
+      const text = await answer.body.text();
+      if (isProblem) slug = slugIn(text);
+    } catch {
+      cut = true;
+    }
+    const call = {
+      id,
+      method,
+      path,
+      status,
+      slug,
+      retryAfter,
+      cut,
+      startedAtMs,
+      tookMs: performance.now() - startedAtMs,
+    };
+    this.calls.push(call);
+    return call;
+  }
+
+  /** To be told of each request by the upstream. */
+  arrived(id: string): void {
+    this.hits.set(id, (this.hits.get(id) ?? 0) + 1);
+  }
+
+  /** How many calls ended so: by slug, `ok`, or `no-answer`. */
+  outcomes(): Record<string, number> {
+    const counts: Record<string, number> = {};
+    for (const { status, slug, cut } of this.calls) {
+      const outcome = status === 0 ? 'no-answer' : cut ? 'cut' : slug === '' ? 'ok' : slug;
+      counts[outcome] = (counts[outcome] ?? 0) + 1;
+    }
+    return counts;
+  }
+
+  /** Everything that does not add up, one line each; empty is a pass. */
+  faults(counted: Counted | undefined, log: LogContents, expected: Expectation = {}): string[] {
+    return [...this.#upstreamFaults(expected), ...this.#logFaults(log, expected), ...this.#countFaults(counted, log)];
+  }
+
+  #upstreamFaults({ mayRepeat = false }: Expectation): string[] {
+    const faults: string[] = [];
+    const known = new Set(this.calls.map(({ id }) => id));
+    for (const [id, count] of this.hits) {
+      if (!known.has(id)) faults.push(`the upstream got ${id}, which no client sent`);
+      if (count > (mayRepeat ? 2 : 1)) faults.push(`the upstream got ${id} ${count} times`);
+    }
+    for (const { id, method, status, slug } of this.calls) {
+      const hits = this.hits.get(id) ?? 0;
+      const isAnswer = status > 0 && slug === '';
+      if (isAnswer && hits === 0) faults.push(`${id} was answered ${status} and the upstream never got it`);
+      if (neverForwarded.has(slug) && hits > 0) faults.push(`${id} was refused (${slug}) and the upstream got it`);
+      if (method === 'POST' && hits > 1) faults.push(`${id} is a POST and ran ${hits} times`);
+      if (slug.startsWith('wrong')) faults.push(`${id}: ${slug}`);
+    }
+    return faults;
+  }
+
+  #logFaults({ entries, missing }: LogContents, { lostEntriesMax = 0 }: Expectation): string[] {
+    const faults: string[] = [];
+    const byId = new Map<string, LoggedEntry>();
+    const calls = new Map(this.calls.map((call) => [call.id, call]));
+    for (const entry of entries) {
+      const { requestId, status } = entry;
+      const call = calls.get(requestId);
+      if (byId.has(requestId)) faults.push(`${requestId} is in the log twice`);
+      byId.set(requestId, entry);
+      if (call === undefined) faults.push(`${requestId} is in the log and no client sent it`);
+      else if (call.status > 0 && call.status !== status) {
+        faults.push(`${requestId} was answered ${call.status} and logged ${status}`);
+      }
+    }
+    const unlogged = this.calls.filter(({ id, status }) => status > 0 && !byId.has(id));
+    if (unlogged.length > missing + lostEntriesMax) {
+      faults.push(
+        `${unlogged.length} answers are not in the log (${unlogged[0]?.id}), ${missing} are said to be missing`,
+      );
+    }
+    return faults;
+  }
+
+  #countFaults(counted: Counted | undefined, log: LogContents): string[] {
+    if (counted === undefined) return [];
+    const faults: string[] = [];
+    const { requests, written, dropped, failed } = counted;
+    const answered = this.calls.filter(({ status }) => status > 0).length;
+    if (requests < answered || requests > this.calls.length) {
+      faults.push(`${requests} requests were counted; ${answered} were answered of ${this.calls.length} sent`);
+    }
+    if (written + dropped + failed !== requests) {
+      faults.push(
+        `${written} written + ${dropped} dropped + ${failed} failed log entries are not ${requests} requests`,
+      );
+    }
+    if (written !== log.entries.length) faults.push(`${written} entries were counted, ${log.entries.length} are there`);
+    if (dropped !== log.missing) faults.push(`${dropped} entries were dropped, the gap records say ${log.missing}`);
+    return faults;
+  }
+}
+
+function slugIn(text: string): string {
+  try {
+    return String((JSON.parse(text) as { type?: unknown }).type).replace('https://tollkeeper.dev/problems/', '');
+  } catch {
+    return 'unreadable problem document';
+  }
+}
+
+/** The counters of one exposition that the identities speak of. */
+export function countedIn(exposition: string): Counted {
+  const samples = samplesOf(exposition);
+  const sum = (start: string): number =>
+    [...samples].reduce((total, [name, value]) => (name.startsWith(start) ? total + value : total), 0);
+  const entries = (result: string): number => sum(`tollkeeper_log_entries_total{result="${result}"`);
+  return {
+    requests: sum('tollkeeper_requests_total{'),
+    written: entries('written'),
+    dropped: entries('dropped'),
+    failed: entries('failed'),
+  };
+}
+
+/** Everything in the log streams of all tenants and days. */
+export async function readLog(redis: Redis): Promise<LogContents> {
+  const entries: LoggedEntry[] = [];
+  let missing = 0;
+  for (const key of await redis.keys('log:*')) {
+    if ((await redis.type(key)) !== 'stream') continue;
+    for (const [, fields] of await redis.xrange(key, '-', '+')) {
+      const entry: Record<string, string> = {};
+      for (let at = 0; at < fields.length; at += 2) entry[fields[at] as string] = fields[at + 1] as string;
+      if (entry.outcome === gapOutcome) missing += Number(entry.dropped);
+      else
+        entries.push({ requestId: entry.requestId ?? '', status: Number(entry.status), outcome: entry.outcome ?? '' });
+    }
+  }
+  return { entries, missing };
+}
