@@ -10,6 +10,8 @@ export async function runCli(argv: readonly string[], env: NodeJS.ProcessEnv): P
     env,
     out: (line) => process.stdout.write(`${line}\n`),
     err: (line) => process.stderr.write(`${line}\n`),
+    // Carriage return, then "erase in line" (ECMA-48).
+    ...(process.stderr.isTTY ? { status: (text: string) => void process.stderr.write(`\r\u001b[K${text}`) } : {}),
   };
   try {
     const program = await programFor(argv, context);

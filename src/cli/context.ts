@@ -7,6 +7,8 @@ export interface CliContext {
   readonly out: (line: string) => void;
   /** Writes one line to standard error: everything said to a person. */
   readonly err: (line: string) => void;
+  /** Shows how far a long work is, in the last line of the terminal; '' takes it away. Absent without a terminal. */
+  readonly status?: (text: string) => void;
 }
 
 /** One file in src/cli registers one command (with its subcommands). */

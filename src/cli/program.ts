@@ -69,6 +69,16 @@ export const commandEntries: readonly CommandEntry[] = [
     load: async () => (await import('./gen.js')).registerGen,
   },
   {
+    name: 'export',
+    description: 'write a backup: tenants, tokens (hashes and sealed secrets) and users, in one file',
+    load: async () => (await import('./export.js')).registerExport,
+  },
+  {
+    name: 'import',
+    description: 'restore a backup into an empty Redis, or add what is missing to one that is not',
+    load: async () => (await import('./import.js')).registerImport,
+  },
+  {
     name: 'completion',
     description: 'print the script that completes commands and options in a shell',
     load: async () => (await import('./completion.js')).registerCompletion,

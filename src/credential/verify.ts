@@ -22,6 +22,7 @@ const revoked = deny('token-revoked', 'This token was revoked and never works ag
 const inactive = deny('token-inactive', 'This token is switched off.');
 const expired = deny('token-expired', 'This token has expired.');
 const stale = deny('stale-timestamp', 'The timestamp is more than 300 s from the server time in the Date header.');
+const beforeRestore = deny('stale-timestamp', 'The store was restored after this was signed: sign the request again.');
 const signatureExpired = deny('stale-timestamp', 'The signature has expired: its parameter expires is in the past.');
 const secretUnreadable = deny('store-unavailable', 'The secret of this token cannot be read.', { retryAfterS: 5 });
 
@@ -102,7 +103,7 @@ function verifySignature(
     found.notAfterMs = earlier(found.notAfterMs, token.record.previousUntil ?? 1);
   }
   found.authentic = true;
-  return standing(token);
+  return standing(token) ?? signedBeforeRestore(token, credential.timestampS);
 }
 
 /** By the clock of this process: between two refusals nothing depends on seconds. */
@@ -146,6 +147,14 @@ export function outsideWindow(token: PreparedToken, nowMs: number, credential: C
   if (nowMs < notBeforeMs(timestampS) || nowMs > notAfterMs(timestampS)) return stale;
   const expiresMs = expiryOf(credential);
   return expiresMs > 0 && nowMs >= expiresMs ? signatureExpired : invalidSignature;
+}
+
+/**
+ * The refusal of a signature from before its token came back from a backup: the record of those that were used was lost,
+ * so that it may be a replay.
+ */
+export function signedBeforeRestore({ record }: PreparedToken, timestampS: number): Denial | undefined {
+  return record.signaturesFrom !== null && timestampS * 1000 < record.signaturesFrom ? beforeRestore : undefined;
 }
 
 /** The refusal of a token that is switched off or revoked, whoever shows its secret. */

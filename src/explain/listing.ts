@@ -9,7 +9,7 @@ import {
   invalidToken,
   type SignatureCredential,
 } from '../credential/extract.js';
-import { outsideWindow, standing, type Verification } from '../credential/verify.js';
+import { outsideWindow, signedBeforeRestore, standing, type Verification } from '../credential/verify.js';
 import { addressDenial, httpsDenial, routeDenial, scopeDenial, tenantDenial } from '../dataplane/authorize.js';
 import { quotaUsedUp, rateLimited, replayed } from '../dataplane/pipeline.js';
 import type { AddressList } from '../http/forwarded.js';
@@ -97,7 +97,12 @@ function listTimes(list: Checklist, { credential, assumed, token, verified, nowM
   const ageS = Math.round(nowMs / 1000 - credential.timestampS);
   const isStale = denial?.problem.slug === 'stale-timestamp';
   const age = ageS >= 0 ? `${ageS} s before` : `${-ageS} s after`;
-  return list.judge('timestamp', isStale ? denial : undefined, `${credential.timestampS}, ${age} the clock of Redis`);
+  const isBeforeRestore = signedBeforeRestore(token, credential.timestampS);
+  return list.judge(
+    'timestamp',
+    isStale ? denial : isBeforeRestore,
+    `${credential.timestampS}, ${age} the clock of Redis`,
+  );
 }
 
 function listRoute(list: Checklist, request: DescribedRequest, token: PreparedToken, policy: Policy): void {

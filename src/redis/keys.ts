@@ -22,6 +22,8 @@ export const allShards: readonly string[] = shardNames;
 export const keys = {
   meta: (shard: string): string => `tk:meta:{${shard}}`,
   tenants: (): string => 'tk:tenants',
+  /** There while a backup is being restored. */
+  restore: (): string => 'tk:restore',
   tenant: (slug: string): string => `tk:tenant:{${shardOf(slug)}}:${slug}`,
   tenantTokens: (slug: string): string => `tk:tokens:{${shardOf(slug)}}:${slug}`,
   token: (id: string): string => `tk:token:{${shardOf(id)}}:${id}`,
@@ -70,6 +72,12 @@ export const keyCatalogue: readonly KeyDescription[] = [
     holds:
       '`schema` (version), `installation` (id), `createdAt`, `tenantVersion` (highest of a deleted tenant); one in each of the 64 shards',
     bound: '64 keys',
+  },
+  {
+    key: 'tk:restore',
+    type: 'hash',
+    holds: '`sha256` of the backup that is being restored, `startedAt`',
+    bound: 'one key, gone when the restore is complete',
   },
   { key: 'tk:tenants', type: 'sorted set', holds: 'tenant slugs by time of creation', bound: 'one member a tenant' },
   {

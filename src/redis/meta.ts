@@ -78,9 +78,15 @@ export async function initialise(redis: Redis, nowMs: number): Promise<Installat
   const existing = await readInstallation(redis);
   if (existing !== null) return existing;
   const first = keys.meta(firstShard);
+  await refuseDuringRestore(redis);
   // The first to write these two decides for all.
-  await redis.hsetnx(first, metaFields.installation, randomUUID());
+  const isOurs = (await redis.hsetnx(first, metaFields.installation, randomUUID())) === 1;
   await redis.hsetnx(first, metaFields.createdAt, nowMs);
+  if ((await redis.exists(keys.restore())) === 1) {
+    // A restore began meanwhile. It asks for an installation after it has announced itself: one of the two gives way.
+    if (isOurs) await redis.del(first);
+    await refuseDuringRestore(redis);
+  }
   const [installation, createdAt] = await redis.hmget(first, metaFields.installation, metaFields.createdAt);
   if (typeof installation !== 'string' || typeof createdAt !== 'string') {
     throw new OperatorError('Redis lost what was just written: check its memory and eviction policy, then try again.');
@@ -89,6 +95,44 @@ export async function initialise(redis: Redis, nowMs: number): Promise<Installat
   await Promise.all(allShards.slice(1).map((shard) => redis.hset(keys.meta(shard), fields)));
   await redis.hset(first, fields);
   return { schema: schemaVersion, installation, createdAt: Number(createdAt) };
+}
+
+/**
+ * Gives this Redis the identity of the installation whose backup was restored into it, once all its records are there:
+ * sidecars that wait for that installation go on by themselves. May be repeated.
+ * `tenantVersions`: by shard, what {@link metaFields.tenantVersion} must at least be.
+ * @throws OperatorError when there is another installation by now.
+ */
+export async function adoptInstallation(
+  redis: Redis,
+  { installation, createdAt }: Pick<Installation, 'installation' | 'createdAt'>,
+  tenantVersions: ReadonlyMap<string, number>,
+): Promise<void> {
+  const first = keys.meta(firstShard);
+  await redis.hsetnx(first, metaFields.installation, installation);
+  const [found, schema] = await redis.hmget(first, metaFields.installation, metaFields.schema);
+  if (found !== installation) {
+    throw new OperatorError(
+      'Another installation was begun in this Redis while the backup was being restored: empty the Redis and restore again.',
+    );
+  }
+  if (typeof schema === 'string') return; // done already; the tenant versions may have been raised since
+  const fieldsOf = (shard: string) => ({
+    [metaFields.schema]: schemaVersion,
+    [metaFields.installation]: installation,
+    [metaFields.createdAt]: createdAt,
+    [metaFields.tenantVersion]: tenantVersions.get(shard) ?? 0,
+  });
+  await Promise.all(allShards.slice(1).map((shard) => redis.hset(keys.meta(shard), fieldsOf(shard))));
+  // Last, as in initialise: without the first shard's schema nothing is taken for complete.
+  await redis.hset(first, fieldsOf(firstShard));
+}
+
+async function refuseDuringRestore(redis: Redis): Promise<void> {
+  if ((await redis.exists(keys.restore())) === 0) return;
+  throw new OperatorError(
+    'A backup is being restored into this Redis: bring that to its end with tollkeeper import FILE, or empty the Redis.',
+  );
 }
 
 function partLost(shard: string): OperatorError {

@@ -314,6 +314,7 @@ export class TokenRepository {
       previousUntil: null,
       previousSealedSecret: null,
       foreign: false,
+      signaturesFrom: null,
     };
   }
 
@@ -329,8 +330,8 @@ export class TokenRepository {
   }
 }
 
-/** The hash by which a foreign token is found. */
-function foreignHash(record: Partial<TokenRecord>): string | null {
+/** The hash by which a foreign token is found, or null when its imported secret is out of use. */
+export function foreignHash(record: Partial<TokenRecord>): string | null {
   return (record.rotatedAt === null ? record.secretSha256 : record.previousSha256) ?? null;
 }
 

@@ -45,6 +45,11 @@ export interface TokenRecord {
   readonly previousSealedSecret: string | null;
   /** A secret in use was imported and has not our format: it is found by its SHA-256. */
   readonly foreign: boolean;
+  /**
+   * Mode hmac: signatures with an earlier timestamp are refused, ms since 1970. Set when the record was restored from a
+   * backup: which signatures were used before is known to nobody. Null: all that are in time are looked at.
+   */
+  readonly signaturesFrom: number | null;
 }
 
 /** What the CLI prints and the admin API answers: never a secret nor its hash. Times are RFC 3339. */
@@ -103,6 +108,7 @@ export function decodeTokenRecord(json: string): TokenRecord {
     sealedSecret: read.textOrNull('sealedSecret'),
     previousSealedSecret: read.textOrNull('previousSealedSecret'),
     foreign: read.flag('foreign'),
+    signaturesFrom: read.integerOrNull('signaturesFrom'),
   };
 }
 

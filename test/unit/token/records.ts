@@ -26,6 +26,7 @@ export function aTokenRecord(fields: Partial<TokenRecord> = {}): TokenRecord {
     previousUntil: null,
     sealedSecret: null,
     previousSealedSecret: null,
+    signaturesFrom: null,
     foreign: false,
     ...fields,
   };
