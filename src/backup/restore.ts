@@ -23,7 +23,7 @@ import { type BackupSummary, tenantOf, tokenOf, versionStep } from './inspect.js
 import { readLines } from './lines.js';
 
 /** Contract of lua/record-restore.lua. */
-export const recordRestoreContract: ScriptContract = {
+const recordRestoreContract: ScriptContract = {
   name: 'record-restore',
   keys: ['record', 'index...'],
   argv: ['member', 'score', 'fieldAndValue...'],

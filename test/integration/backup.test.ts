@@ -9,6 +9,7 @@ import { exportBackup } from '../../src/backup/export.js';
 import { inspectBackup, versionStep } from '../../src/backup/inspect.js';
 import { restoreBackup, type RestoreReport } from '../../src/backup/restore.js';
 import { parseMasterKeys, sealSecret } from '../../src/credential/sealed-secret.js';
+import { parseTenantDraft } from '../../src/tenant/draft.js';
 import { hashPlaintext } from '../../src/token/format.js';
 import { keys } from '../../src/redis/keys.js';
 import { readInstallation } from '../../src/redis/meta.js';
@@ -45,8 +46,12 @@ describe('with a sidecar that runs', () => {
     const rotated = await installation.token('acme');
     const foreign = 'a-secret-of-another-system';
     const imported = (await installation.command(
-      ...['token', 'import', '--tenant', 'acme', '--name', 'foreign', '--scopes', 'products:read'],
-      ...['--sha256', hashPlaintext(foreign)],
+      'token',
+      'import',
+      '--tenant=acme',
+      '--name=foreign',
+      '--scopes=products:read',
+      `--sha256=${hashPlaintext(foreign)}`,
     )) as { token: { id: string } };
     await installation.command('token', 'revoke', revoked.id);
     const { secret: second } = (await installation.command('token', 'rotate', rotated.id, '--grace', '600')) as {
@@ -174,8 +179,12 @@ describe('a backup', () => {
     for (const key of (await redis.keys('tk:*')).sort()) {
       const type = await redis.type(key);
       if (type === 'hash') {
-        const { record, version, tenantVersion, ...rest } = await redis.hgetall(key);
-        const { version: _v, signaturesFrom: _s, ...settings } = JSON.parse(record ?? '{}') as Record<string, unknown>;
+        const { record, version: _version, tenantVersion: _tenantVersion, ...rest } = await redis.hgetall(key);
+        const {
+          version: _raised,
+          signaturesFrom: _from,
+          ...settings
+        } = JSON.parse(record ?? '{}') as Record<string, unknown>;
         found[key] = { ...rest, settings };
       } else if (type === 'zset') found[key] = await redis.zrange(key, 0, '-1', 'WITHSCORES');
       else found[key] = await redis.get(key);
@@ -319,4 +328,4 @@ describe('a backup', () => {
   });
 });
 
-const draftOf = (slug: string) => ({ slug, name: slug, maxTokens: 10_000, requireHttps: false, rateLimit: null });
+const draftOf = (slug: string) => parseTenantDraft({ slug, name: slug, maxTokens: 10_000 });
