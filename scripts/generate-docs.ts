@@ -4,12 +4,13 @@
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { docsFolder, generatedPages, pageText } from './docs-pages.js';
+import { adminClientFile, docsFolder, generatedPages, pageText } from './docs-pages.js';
 import { exampleFiles, examplesFolder } from './example-files.js';
 
 const checkOnly = process.argv.includes('--check');
 
 for (const page of generatedPages) settle(`docs/${page.file}`, join(docsFolder, page.file), pageText(page));
+settle('test/support/admin-client.d.ts', adminClientFile.path, adminClientFile.text);
 for (const { path, text } of exampleFiles()) settle(`examples/${path}`, join(examplesFolder, path), text);
 
 function settle(name: string, path: string, text: string): void {

@@ -12,6 +12,7 @@ import Fastify, { type FastifyError, type FastifyInstance } from 'fastify';
 import { parseAddress } from '../config/formats.js';
 import { OperatorError } from '../core/failure.js';
 import type { Logger } from '../telemetry/logger.js';
+import { type AdminApiParts, registerApi } from './api.js';
 import { HostAllowList } from './host.js';
 import { registerHealth, type ReadinessReport } from './health.js';
 import { registerMetrics } from './metrics-route.js';
@@ -26,6 +27,8 @@ export interface AdminServerOptions {
   readonly metrics: () => Promise<string>;
   readonly readiness: () => ReadinessReport;
   readonly logger: Logger;
+  /** Without it there is no API: `/metrics` and the health routes alone. */
+  readonly api?: Omit<AdminApiParts, 'logger'>;
 }
 
 /** Between two requests of a connection, ms. */
@@ -52,6 +55,8 @@ export class AdminServer {
     const { listen, logger } = this.#options;
     const at = parseAddress(listen);
     if (at === undefined) throw new OperatorError(`adminListen must be host:port, found ${listen}.`, 2);
+    const { api } = this.#options;
+    if (api !== undefined) await registerApi(this.#app, { ...api, logger });
     try {
       await this.#app.listen(at);
     } catch (error) {

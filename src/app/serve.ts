@@ -7,8 +7,10 @@ import { requireKey } from '../config/require.js';
 import type { Config } from '../config/schema.js';
 import type { OperatorError } from '../core/failure.js';
 import { loadPolicy } from '../policy/load.js';
+import type { Policy } from '../policy/routes.js';
 import { displayAddress } from '../redis/connect.js';
 import { createLogger, type Logger } from '../telemetry/logger.js';
+import { openAdminApi } from './admin-api.js';
 import { type DataPlane, inThisProcess } from './data-plane.js';
 import { closeStepMs } from './lifecycle.js';
 import { Workers } from './workers.js';
@@ -34,17 +36,22 @@ export interface RunningApp {
 export async function serve(config: Config, logger: Logger = createLogger(config.logLevel)): Promise<RunningApp> {
   const upstream = requireKey(config, 'upstream');
   const redis = displayAddress(requireKey(config, 'redisUrl'));
-  const data = await openDataPlane(config, logger);
+  const { policy: source } = config;
+  const current = { policy: loadPolicy(source) };
+  const data = await openDataPlane(config, current.policy, logger);
+  const people = openAdminApi(config, () => current.policy, logger);
   const admin = new AdminServer({
     listen: config.adminListen,
     metrics: () => data.exposition(),
     readiness: () => data.readiness(),
     logger,
+    api: people.parts,
   });
   // The admin plane last: it tells of the drain.
   const close = async (): Promise<void> => {
     await data.close();
     await admin.close(closeStepMs);
+    await people.close();
   };
   try {
     const adminAddress = await admin.listen();
@@ -56,7 +63,9 @@ export async function serve(config: Config, logger: Logger = createLogger(config
       dataAddress: addresses.data,
       adminAddress,
       failed: data.failed,
-      reload: (readConfig) => reloadPolicy(data, readConfig, logger),
+      reload: async (readConfig) => {
+        current.policy = (await reloadPolicy(data, readConfig, logger)) ?? current.policy;
+      },
       restart: () => data.restart(),
       close,
     };
@@ -67,22 +76,25 @@ export async function serve(config: Config, logger: Logger = createLogger(config
 }
 
 /** @throws OperatorError for what a person can mend in the configuration or the policy. */
-async function openDataPlane(config: Config, logger: Logger): Promise<DataPlane> {
-  const { policy: source, ...rest } = config;
-  const policy = loadPolicy(source);
+async function openDataPlane(config: Config, policy: Policy, logger: Logger): Promise<DataPlane> {
+  const { policy: _source, ...rest } = config;
   if (config.workers > 1) return new Workers(rest, policy, logger);
   // A primary need not load what only its workers run.
   const { DataProcess } = await import('./data-process.js');
   return inThisProcess(await DataProcess.open(rest, policy, false, logger), logger);
 }
 
-async function reloadPolicy(data: DataPlane, readConfig: () => Config, logger: Logger): Promise<void> {
+/** Answers the new policy when it was taken over. */
+async function reloadPolicy(data: DataPlane, readConfig: () => Config, logger: Logger): Promise<Policy | undefined> {
   try {
-    await data.usePolicy(loadPolicy(readConfig().policy));
+    const policy = loadPolicy(readConfig().policy);
+    await data.usePolicy(policy);
     data.metrics.policyReloaded('ok');
     logger.info('policy reloaded');
+    return policy;
   } catch (error) {
     data.metrics.policyReloaded('failed');
     logger.error({ reason: (error as Error).message }, 'the new policy was refused: the old one stays');
+    return undefined;
   }
 }

@@ -11,11 +11,11 @@ import { createHash } from 'node:crypto';
  * - `done`, `refused`, `failed`: what came of the attempt that `attempt` names. Failed: nothing was changed.
  * - `unconfirmed`: the change was sent and may hold.
  */
-const auditResults = ['attempted', 'done', 'refused', 'failed', 'unconfirmed'] as const;
+export const auditResults = ['attempted', 'done', 'refused', 'failed', 'unconfirmed'] as const;
 export type AuditResult = (typeof auditResults)[number];
 
 /** Who acts: the key of the configuration, a session, a personal key, or a command on the Redis itself. */
-const actorKinds = ['admin-key', 'session', 'personal-key', 'command'] as const;
+export const actorKinds = ['admin-key', 'session', 'personal-key', 'command'] as const;
 export type ActorKind = (typeof actorKinds)[number];
 
 /** What is written of an act; everything is plain text and holds no secret. */

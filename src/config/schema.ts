@@ -94,7 +94,7 @@ const listeners = {
       {
         group: 'Listeners',
         allowed: address,
-        meaning: 'Where the admin plane (`/metrics`, `/healthz`, `/readyz`) listens. Keep it private.',
+        meaning: 'Where the admin plane (`/v1`, `/metrics`, `/healthz`, `/readyz`) listens. Keep it private.',
       },
       (value) => parseAddress(value) !== undefined,
     ),
@@ -272,7 +272,7 @@ const credentials = {
       {
         group: 'Credentials',
         allowed: 'at least 16 visible ASCII characters (openssl rand -hex 32)',
-        meaning: 'Reserved: will open the admin API to an operator. Nothing reads it yet.',
+        meaning: 'Opens the admin API to an operator: `Authorization: Bearer <key>`.',
         example: '/run/secrets/tollkeeper-admin-key',
         secret: true,
       },
@@ -349,6 +349,15 @@ const audit = {
   ),
 };
 
+const admin = {
+  adminRequestsPerMinute: integer(
+    'Admin API',
+    3000,
+    [0, 1_000_000],
+    'Requests per minute and principal, per process, then 429; 0 sets no limit.',
+  ),
+};
+
 const capacity = {
   admissionQueueMax: integer(
     'Capacity',
@@ -385,6 +394,7 @@ export const configSchema = z.strictObject({
   ...credentials,
   ...callers,
   ...accessLog,
+  ...admin,
   ...audit,
   ...capacity,
 });

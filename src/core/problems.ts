@@ -17,7 +17,8 @@ export interface Problem {
   readonly remedy: string;
 }
 
-function catalogue<const T extends Record<string, Omit<Problem, 'slug'>>>(entries: T) {
+/** Puts each entry under its slug. */
+export function catalogue<const T extends Record<string, Omit<Problem, 'slug'>>>(entries: T) {
   const problems = {} as { readonly [K in keyof T]: Problem };
   for (const slug of Object.keys(entries) as (keyof T & string)[]) {
     (problems as Record<string, Problem>)[slug] = { slug, ...(entries[slug] as Omit<Problem, 'slug'>) };

@@ -17,7 +17,7 @@ export const nameInput = z
 
 const maxTokens = z.int().min(0).max(10_000_000);
 
-const tenantDraftInput = z.strictObject({
+export const tenantDraftInput = z.strictObject({
   slug: z.string().regex(slugPattern, 'must be 1 to 63 lower-case letters, digits and inner dashes'),
   name: nameInput,
   maxTokens: maxTokens.default(maxTokensDefault),
@@ -26,7 +26,7 @@ const tenantDraftInput = z.strictObject({
   rateLimit: rateLimitInput.nullable().default(null),
 });
 
-const tenantChangesInput = z.strictObject({
+export const tenantChangesInput = z.strictObject({
   name: nameInput.optional(),
   maxTokens: maxTokens.optional(),
   requireHttps: z.boolean().optional(),

@@ -62,12 +62,12 @@ const shared = {
   metadata: metadata.default({}),
 };
 
-const tokenDraftInput = z.strictObject({ ...shared, mode: z.enum(tokenModes).default('bearer') });
+export const tokenDraftInput = z.strictObject({ ...shared, mode: z.enum(tokenModes).default('bearer') });
 
 /** A token that another system issued, known by its SHA-256 alone. */
-const importDraftInput = z.strictObject({ ...shared, sha256 });
+export const importDraftInput = z.strictObject({ ...shared, sha256 });
 
-const tokenChangesInput = z.strictObject({
+export const tokenChangesInput = z.strictObject({
   name: nameInput.optional(),
   description: description.optional(),
   scopes: scopes.optional(),
@@ -81,7 +81,7 @@ const tokenChangesInput = z.strictObject({
   metadata: z.record(metadataKey, metadataValue.nullable()).optional(),
 });
 
-const rotationInput = z.strictObject({ graceSeconds: z.int().min(0).max(graceSecondsMax).default(0) });
+export const rotationInput = z.strictObject({ graceSeconds: z.int().min(0).max(graceSecondsMax).default(0) });
 
 type DraftField =
   | 'name'

@@ -1,0 +1,168 @@
+/**
+ * The admin API: every route of the resources below `/v1`, and what holds for all of them.
+ *
+ * In order: the credential (before a body is read), the limit on requests, the body (64 KiB of JSON), the schemas
+ * (unknown fields are refused), the handler, which finds in `operations` only what its principal may do.
+ */
+import rateLimit from '@fastify/rate-limit';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { z } from 'zod';
+import type { Management } from '../management/management.js';
+import type { Principal } from '../management/principal.js';
+import { parseInput } from '../tenant/parse-input.js';
+import { NotFoundError } from '../tenant/refusal.js';
+import type { Logger } from '../telemetry/logger.js';
+import { auditRoutes } from './audit.js';
+import type { Authenticator } from './authenticate.js';
+import { sendError } from './errors.js';
+import { collectRoutes, serveDocument } from './openapi.js';
+import { AdminRefusal, sendProblem } from './problem.js';
+import type { AnyRoute, Call } from './route.js';
+import { scopeRoutes } from './scopes.js';
+import { tenantRoutes } from './tenants.js';
+import { tokenRoutes } from './tokens.js';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Set before anything of a route of the API runs, except of open ones. */
+    principal: Principal | null;
+  }
+  interface FastifyContextConfig {
+    admin?: AnyRoute;
+  }
+}
+
+export interface AdminApiParts {
+  readonly management: Management;
+  readonly authenticator: Authenticator;
+  /** The scopes of the policy in force. */
+  readonly scopes: () => readonly string[];
+  /** Requests a minute and principal; 0 sets no limit. */
+  readonly requestsPerMinute: number;
+  readonly version: string;
+  readonly logger: Logger;
+}
+
+const bodyBytesMax = 65_536;
+const nothing = z.strictObject({});
+const methods = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const;
+
+/** Every route there is; a further resource is one line here. */
+function routesOf(parts: AdminApiParts): readonly AnyRoute[] {
+  return [...tenantRoutes, ...tokenRoutes, ...scopeRoutes(parts.scopes), ...auditRoutes];
+}
+
+/** Adds the API, its document and the page that shows it. */
+export async function registerApi(app: FastifyInstance, parts: AdminApiParts): Promise<void> {
+  await collectRoutes(app, parts.version);
+  const routes = routesOf(parts);
+  await app.register(
+    async (scope) => {
+      await prepare(scope, parts);
+      for (const definition of routes) addRoute(scope, definition, parts);
+      refuseOtherMethods(scope, routes);
+    },
+    { prefix: '/v1' },
+  );
+  await serveDocument(app);
+}
+
+async function prepare(scope: FastifyInstance, parts: AdminApiParts): Promise<void> {
+  scope.decorateRequest('principal', null);
+  scope.removeContentTypeParser('text/plain');
+  scope.setErrorHandler((error, request, reply) => {
+    sendError(error, request, reply, parts.logger);
+  });
+  scope.setValidatorCompiler(({ schema, httpPart }) => validator(schema as z.ZodType, httpPart));
+  scope.setSerializerCompiler(() => JSON.stringify);
+  scope.addHook('onRequest', async (request) => {
+    const { admin } = request.routeOptions.config;
+    if (admin === undefined || admin.open === true) return;
+    request.principal = await parts.authenticator.authenticate(request);
+  });
+  if (parts.requestsPerMinute === 0) return;
+  await scope.register(rateLimit, {
+    // Behind the credential: who has none was refused already.
+    hook: 'preParsing',
+    max: parts.requestsPerMinute,
+    timeWindow: 60_000,
+    keyGenerator: (request) => {
+      const { principal } = request;
+      return principal === null ? parts.authenticator.addressOf(request) : `${principal.kind} ${principal.name}`;
+    },
+    errorResponseBuilder: (_request, { ttl }) =>
+      new AdminRefusal('too-many-requests', 'Too many requests of this principal.', Math.ceil(ttl / 1000)),
+  });
+}
+
+function validator(schema: z.ZodType, httpPart: string | undefined) {
+  return (input: unknown) => {
+    try {
+      return { value: parseInput(schema, input ?? {}) };
+    } catch (error) {
+      // A path that names nothing possible names nothing that is there.
+      return { error: httpPart === 'params' ? new NotFoundError('There is no such thing.') : (error as Error) };
+    }
+  };
+}
+
+function addRoute(scope: FastifyInstance, definition: AnyRoute, { management }: AdminApiParts): void {
+  const { method, path, params, query, body, answer } = definition;
+  scope.route({
+    method,
+    url: urlOf(path),
+    bodyLimit: bodyBytesMax,
+    config: { admin: definition },
+    schema: {
+      ...(params === undefined ? {} : { params }),
+      querystring: query ?? nothing,
+      ...(method === 'GET' ? {} : { body: body ?? nothing }),
+    },
+    handler: async (request, reply) => {
+      const principal = request.principal as Principal;
+      const call = {
+        principal,
+        operations: management.as(principal),
+        params: request.params,
+        query: request.query,
+        body: request.body,
+        ifVersion: definition.conditional === true ? ifVersionOf(request) : undefined,
+        request,
+        reply,
+      };
+      const result = await definition.handle(call as Call<Record<string, unknown>, Record<string, unknown>, unknown>);
+      // Taken over by the handler: a stream of its own.
+      if (reply.sent) return reply;
+      if (definition.versioned === true) reply.header('etag', `"${(result as { version: number }).version}"`);
+      if (answer.contentType !== undefined) reply.type(answer.contentType);
+      return reply.code(answer.status).send(answer.schema === undefined ? undefined : result);
+    },
+  });
+}
+
+/** Every other method of a path: 405, and what would be right. */
+function refuseOtherMethods(scope: FastifyInstance, routes: readonly AnyRoute[]): void {
+  for (const path of new Set(routes.map((definition) => definition.path))) {
+    const allowed = new Set<string>(routes.filter((other) => other.path === path).map(({ method }) => method));
+    const allow = [...allowed].join(', ');
+    scope.route({
+      method: methods.filter((method) => !allowed.has(method)),
+      url: urlOf(path),
+      handler: (_request, reply) => {
+        reply.header('allow', allow);
+        sendProblem(reply, 405, 'Method Not Allowed', `Use one of: ${allow}.`);
+      },
+    });
+  }
+}
+
+function urlOf(path: string): string {
+  return path.replaceAll(/\{(\w+)\}/g, ':$1');
+}
+
+/** The version in `If-Match` (RFC 9110, 13.1.1); one that was never ours matches none. */
+function ifVersionOf(request: FastifyRequest): number | undefined {
+  const ifMatch = request.headers['if-match'];
+  if (ifMatch === undefined || ifMatch.trim() === '*') return undefined;
+  return Number(/^"(\d{1,15})"$/.exec(ifMatch.trim())?.[1] ?? -1);
+}
