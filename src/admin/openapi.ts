@@ -71,7 +71,7 @@ export async function serveDocument(app: FastifyInstance): Promise<void> {
 }
 
 /** A schema in JSON Schema 2020-12; named ones are referred to. `side`: what is sent, or what is read of it. */
-export function jsonSchemaOf(schema: z.ZodType, side: 'input' | 'output'): JsonSchema {
+function jsonSchemaOf(schema: z.ZodType, side: 'input' | 'output'): JsonSchema {
   const {
     $schema: _schema,
     $defs: _defs,
@@ -135,7 +135,7 @@ function documented(route: AnyRoute): FastifySchema {
         content: { 'application/problem+json': { schema: jsonSchemaOf(problemSchema, 'output') } },
       },
     },
-  } as FastifySchema;
+  };
 }
 
 /** The types that a query is read as; what has a default need not be sent. */

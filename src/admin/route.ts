@@ -58,8 +58,8 @@ export type AnyRoute = RouteDefinition<z.ZodObject, z.ZodObject, z.ZodType>;
 
 /** Gives the handler of a route the types of its schemas. */
 export function route<
-  P extends z.ZodObject = z.ZodObject<Record<never, never>>,
-  Q extends z.ZodObject = z.ZodObject<Record<never, never>>,
+  P extends z.ZodObject = z.ZodObject<Record<string, z.ZodNever>>,
+  Q extends z.ZodObject = z.ZodObject<Record<string, z.ZodNever>>,
   B extends z.ZodType = z.ZodUndefined,
 >(definition: RouteDefinition<P, Q, B>): AnyRoute {
   return definition;

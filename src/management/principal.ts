@@ -4,8 +4,8 @@ import { isTenantSlug } from '../tenant/draft.js';
 import { ForbiddenError, NotFoundError } from '../tenant/refusal.js';
 
 /** `operator`: everything. `owner`: one tenant. */
-export const roles = ['operator', 'owner'] as const;
-export type Role = (typeof roles)[number];
+const roles = ['operator', 'owner'] as const;
+type Role = (typeof roles)[number];
 
 export interface Principal {
   readonly kind: ActorKind;
