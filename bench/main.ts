@@ -17,11 +17,20 @@ import { costLines, newestProfile, profileCosts } from './report/profile.js';
 import { ratiosOf, summarize } from './report/summary.js';
 import { bodyLines, failureLines, markdownTable, ratioLines, terminalTable } from './report/tables.js';
 import { echo } from './scenarios/echo.js';
-import { proxyBearer, proxyDenied } from './scenarios/proxy.js';
+import { proxyBearer, proxyDenied, proxyHmac } from './scenarios/proxy.js';
 import { bodyScenarios, type BodyResult, type BodyScenario, carryBody } from './scenarios/proxy-body.js';
 import type { Scenario } from './scenarios/scenario.js';
+import { verifyBearer, verifyHmac } from './scenarios/verify.js';
 
-const scenarios: readonly Scenario[] = [echo, nginxProxy, proxyBearer, proxyDenied];
+const scenarios: readonly Scenario[] = [
+  echo,
+  verifyBearer,
+  verifyHmac,
+  nginxProxy,
+  proxyBearer,
+  proxyHmac,
+  proxyDenied,
+];
 const profiledFunctions = 25;
 const profiledParts = 16;
 

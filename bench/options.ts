@@ -1,5 +1,6 @@
 /** The command line of the benchmark. */
 import { parseArgs } from 'node:util';
+import type { GeneratorName } from './load/load.js';
 
 export interface BenchOptions {
   /** Names; empty: all that are not peers (and the peers with `peers`). */
@@ -8,6 +9,9 @@ export interface BenchOptions {
   readonly durationS: number;
   readonly warmupS: number;
   readonly connections: number;
+  readonly generator: GeneratorName;
+  /** Requests a second that are sent whatever the answers do; 0: a closed loop. */
+  readonly rate: number;
   readonly repetitions: number;
   /** Seconds that a run waits at most for the machine to be idle and at full speed. */
   readonly calmS: number;
@@ -25,6 +29,8 @@ export const usage = `Usage: npm run bench -- [options]
   --duration S        measured seconds a run (8)
   --warmup S          seconds before them (3)
   --connections N     connections of the load generator (64)
+  --rate N            fixed rate, requests/s over all connections (default: a closed loop)
+  --generator NAME    sockets, or autocannon: closed loop, no signed requests (sockets)
   --repetitions N     runs a scenario, interleaved (3)
   --calm S            seconds a run waits at most until the machine is idle and at full speed (20)
   --json FILE         write every figure of every run
@@ -42,6 +48,8 @@ export function parseOptions(argv: readonly string[]): BenchOptions | 'help' {
       duration: { type: 'string', default: '8' },
       warmup: { type: 'string', default: '3' },
       connections: { type: 'string', default: '64' },
+      rate: { type: 'string', default: '0' },
+      generator: { type: 'string', default: 'sockets' },
       repetitions: { type: 'string', default: '3' },
       calm: { type: 'string', default: '20' },
       json: { type: 'string' },
@@ -59,6 +67,8 @@ export function parseOptions(argv: readonly string[]): BenchOptions | 'help' {
     durationS: within('--duration', values.duration, 1, 600),
     warmupS: within('--warmup', values.warmup, 1, 60),
     connections: within('--connections', values.connections, 1, 4000),
+    rate: within('--rate', values.rate, 0, 1_000_000),
+    generator: generatorOf(values.generator),
     repetitions: within('--repetitions', values.repetitions, 1, 100),
     calmS: within('--calm', values.calm, 0, 3600),
     json: values.json,
@@ -73,4 +83,9 @@ function within(name: string, text: string, min: number, max: number): number {
     throw new Error(`${name} must be a whole number from ${min} to ${max}, not "${text}".`);
   }
   return value;
+}
+
+function generatorOf(text: string): GeneratorName {
+  if (text === 'sockets' || text === 'autocannon') return text;
+  throw new Error(`--generator must be sockets or autocannon, not "${text}".`);
 }

@@ -1,12 +1,15 @@
 /** One measured run: start the process, warm it up, measure, check, stop. A run that is wrong in any way has faults. */
 import type { Scenario } from '../scenarios/scenario.js';
-import { driveLoad, type LoadReport } from './load.js';
+import { driveLoad, type GeneratorName, type LoadReport } from '../load/load.js';
 import type { Stage } from './stage.js';
 
 export interface RunOptions {
   readonly connections: number;
   readonly durationS: number;
   readonly warmupS: number;
+  readonly generator: GeneratorName;
+  /** Requests a second, 0: closed loop. */
+  readonly rate: number;
   readonly profileDir: string | undefined;
 }
 
@@ -21,6 +24,8 @@ export interface Figures {
   readonly redisCpuUs: number;
   readonly rssBytes: number;
   readonly coresSubject: number;
+  /** Delay of the event loop, 99th percentile; 0 where it is not known. */
+  readonly loopDelayMs: number;
   /** Used by everything on the machine that has no part in the benchmark. */
   readonly coresOthers: number;
   /** Script calls, and all commands with those inside of scripts, per request. */
@@ -31,6 +36,8 @@ export interface Figures {
 export interface Run {
   readonly scenario: string;
   readonly repetition: number;
+  /** Requests a second, 0: closed loop. */
+  readonly rate: number;
   /** Empty: the run is right and its figures count. */
   readonly faults: readonly string[];
   readonly errors: number;
@@ -53,7 +60,7 @@ export async function measure(
   options: RunOptions,
   repetition: number,
 ): Promise<MeasuredRun> {
-  const nothing = { scenario: scenario.name, repetition, errors: 0, non2xx: 0, statuses: {} };
+  const nothing = { scenario: scenario.name, repetition, rate: options.rate, errors: 0, non2xx: 0, statuses: {} };
   try {
     return { ...nothing, ...(await run(scenario, stage, options)) };
   } catch (error) {
@@ -65,7 +72,7 @@ async function run(
   scenario: Scenario,
   stage: Stage,
   options: RunOptions,
-): Promise<Omit<MeasuredRun, 'scenario' | 'repetition'>> {
+): Promise<Omit<MeasuredRun, 'scenario' | 'repetition' | 'rate'>> {
   const upstream = await stage.upstream();
   const subject = await scenario.start(stage, { profileDir: scenario.profiled ? options.profileDir : undefined });
   let report: LoadReport;
@@ -76,16 +83,18 @@ async function run(
       connections: options.connections,
       warmupMs: options.warmupS * 1000,
       windowMs: options.durationS * 1000,
-      requests: subject.requests,
+      rate: options.rate,
+      plan: subject.plan,
       bodies: subject.bodies,
       bodyContains: subject.bodyContains ?? '',
+      heads: subject.heads ?? [],
       watch: {
-        subject: subject.pid,
-        upstream: upstream.pid,
-        ...(subject.redisPid === undefined ? {} : { redis: subject.redisPid }),
+        subject: subject.pids,
+        upstream: [upstream.pid],
+        ...(subject.redisPid === undefined ? {} : { redis: [subject.redisPid] }),
       },
     };
-    report = await driveLoad(job, stage.cores.load);
+    report = await driveLoad(options.generator, job, stage.cores.load);
     checked = await subject.check(report);
   } finally {
     await subject.stop();
@@ -110,6 +119,7 @@ async function run(
       redisCpuUs: consumed('redis') / window.requests,
       rssBytes: window.consumption['subject']?.rssBytes ?? 0,
       coresSubject: consumed('subject') / windowUs,
+      loopDelayMs: checked.loopDelayMs ?? 0,
       coresOthers: Math.max(0, window.machineCpuUs - ours) / windowUs,
       redisScripts: checked.redisPerRequest?.scriptCalls ?? 0,
       redisCommands: checked.redisPerRequest?.all ?? 0,
@@ -121,8 +131,8 @@ async function run(
 function loadFaults(report: LoadReport): string[] {
   const faults: string[] = [];
   if (report.window.requests === 0) faults.push('no answer in the measured window');
-  if (report.errors > 0) faults.push(`${report.errors} errors or timeouts`);
-  if (report.mismatches > 0) faults.push(`${report.mismatches} answers with a wrong body (${report.mismatch})`);
+  if (report.errors > 0) faults.push(`${report.errors} errors or timeouts (${report.mismatch})`);
+  if (report.mismatches > 0) faults.push(`${report.mismatches} wrong answers (${report.mismatch})`);
   if (report.sent !== report.answered) faults.push(`${report.sent} requests sent, ${report.answered} answered`);
   return faults;
 }

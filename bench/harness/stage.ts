@@ -2,12 +2,14 @@
  * What all scenarios share: one upstream, one Redis with tenants and tokens, the cores. Redis and tokens are made when
  * the first scenario asks for them, and everything ends with `close`.
  */
+import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Redis } from 'ioredis';
 import { runJson } from '../../test/support/cli.js';
 import { type RedisServer, startRedis } from '../../test/support/redis.js';
+import type { SigningToken } from '../load/requests.js';
 import { type CorePlan, pin, planCores } from './cores.js';
 import { type NodeChild, scriptArgs, startNode } from './node-child.js';
 
@@ -19,15 +21,22 @@ export interface Store {
   readonly unlimited: readonly string[];
   /** Plaintext tokens with {@link tightLimit}. */
   readonly tight: readonly string[];
+  /** Tokens in mode hmac whose limit is never reached. */
+  readonly signing: readonly SigningToken[];
 }
 
 /** Calls per minute of a `tight` token. */
 export const tightLimit = 5;
 
+/** What seals the secrets of the `signing` tokens. */
+export const masterKey = randomBytes(32).toString('hex');
+
 const tenants = ['acme', 'globex'];
-const unlimitedPerTenant = 8;
-const tightPerTenant = 2;
 const neverReached = 1_000_000_000;
+/** Tokens of each tenant by kind. */
+const unlimitedCount = 8;
+const tightCount = 2;
+const signingCount = 8;
 
 export class Stage {
   readonly cores: CorePlan = planCores();
@@ -70,19 +79,24 @@ export class Stage {
     this.#server = await startRedis({ tcp: true, dir: join(this.dir, 'redis') });
     const { url, pid } = this.#server;
     pin(pid, this.cores.redis);
-    const env = { TOLLKEEPER_REDIS_URL: url };
+    const env = { TOLLKEEPER_REDIS_URL: url, TOLLKEEPER_MASTER_KEY: masterKey };
     const unlimited: string[] = [];
     const tight: string[] = [];
+    const signing: SigningToken[] = [];
     for (const tenant of tenants) {
       await runJson(['tenant', 'create', tenant, '--name', tenant], env);
-      for (let each = 0; each < unlimitedPerTenant + tightPerTenant; each++) {
-        const isTight = each >= unlimitedPerTenant;
-        const limit = String(isTight ? tightLimit : neverReached);
-        const about = ['--tenant', tenant, '--name', `bench ${each}`, '--scopes', 'products:read', '--limit', limit];
-        const { secret } = await runJson<{ secret: string }>(['token', 'create', ...about, '--window', '60'], env);
-        (isTight ? tight : unlimited).push(secret);
-      }
+      const create = async (limit: number, ...more: string[]): Promise<SigningToken> => {
+        const about = ['--tenant', tenant, '--name', 'bench', '--scopes', 'products:read', '--window', '60'];
+        const { token, secret } = await runJson<{ token: { id: string }; secret: string }>(
+          ['token', 'create', ...about, '--limit', String(limit), ...more],
+          env,
+        );
+        return { id: token.id, secret };
+      };
+      for (let each = 0; each < unlimitedCount; each++) unlimited.push((await create(neverReached)).secret);
+      for (let each = 0; each < tightCount; each++) tight.push((await create(tightLimit)).secret);
+      for (let each = 0; each < signingCount; each++) signing.push(await create(neverReached, '--mode', 'hmac'));
     }
-    return { url, pid, redis: this.#server.client(), unlimited, tight };
+    return { url, pid, redis: this.#server.client(), unlimited, tight, signing };
   }
 }

@@ -1,12 +1,14 @@
 /** A built Tollkeeper as the measured process, and what it must have done with Redis when the run is over. */
 import { mainScript } from '../../test/support/cli.js';
 import { type NodeChild, startNode } from './node-child.js';
-import type { Stage, Store } from './stage.js';
+import { masterKey, type Stage, type Store } from './stage.js';
 
 export interface TollkeeperOptions {
   /** Write a CPU profile into this folder at the end. */
   readonly profileDir: string | undefined;
   readonly upstream: string;
+  /** The stage's own when absent. */
+  readonly store?: Store;
   readonly env?: Readonly<Record<string, string>>;
 }
 
@@ -15,19 +17,20 @@ default: deny
 scopes: [products:read]
 routes:
   - { methods: [GET, HEAD], path: "/api/v1/products/{id}", scope: products:read }
+  - { methods: [POST], path: "/api/v1/products/{id}", scope: products:read }
   - { methods: [POST], path: /api/v1/uploads, scope: products:read }
 `;
 
 /** Starts `tollkeeper serve` with the access log and metrics on, everything else at its default. */
 export async function startTollkeeper(stage: Stage, options: TollkeeperOptions): Promise<NodeChild> {
-  const store = await stage.store();
+  const store = options.store ?? (await stage.store());
   const profiling =
     options.profileDir === undefined
       ? []
       : ['--cpu-prof', '--cpu-prof-interval', '500', '--cpu-prof-dir', options.profileDir];
   return startNode([...profiling, mainScript, 'serve'], {
     core: stage.cores.subject,
-    planes: ['data', 'admin'],
+    planes: ['data', 'verify', 'admin'],
     env: {
       TOLLKEEPER_LISTEN: '127.0.0.1:0',
       TOLLKEEPER_VERIFY_LISTEN: '127.0.0.1:0',
@@ -35,7 +38,12 @@ export async function startTollkeeper(stage: Stage, options: TollkeeperOptions):
       TOLLKEEPER_REDIS_URL: store.url,
       TOLLKEEPER_UPSTREAM: options.upstream,
       TOLLKEEPER_POLICY: stage.file('policy.yaml', policyText),
+      TOLLKEEPER_MASTER_KEY: masterKey,
+      // The load generator is the proxy that asks the verify plane.
+      TOLLKEEPER_TRUSTED_PROXIES: '127.0.0.1',
       TOLLKEEPER_LOG_LEVEL: 'info',
+      // Redis shares its core with the load: it is not to be taken for an outage when it has to wait for it.
+      TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '2000',
       // Nothing trimmed: every entry is counted afterwards.
       TOLLKEEPER_LOG_STREAM_MAX_ENTRIES: '1000000000',
       ...options.env,
@@ -61,9 +69,14 @@ export async function countCommands({ redis }: Store): Promise<RedisCommands> {
   return { scriptCalls, all };
 }
 
-/** Forgets the access log, so that every run begins with the same Redis. */
-export async function clearLog({ redis }: Store): Promise<void> {
-  for (const key of await redis.keys('log:*')) await redis.unlink(key);
+/** Forgets the access log and the signatures that were used, so that every run begins with the same Redis. */
+export async function clearTraces({ redis }: Store): Promise<void> {
+  for (const match of ['log:*', 'tk:replay:*']) {
+    for await (const found of redis.scanStream({ match, count: 10_000 })) {
+      const names = found as string[];
+      if (names.length > 0) await redis.unlink(...names);
+    }
+  }
 }
 
 /** Waits until the access log holds `expected` entries, at most `deadlineMs`; answers how many it holds. */
@@ -79,10 +92,21 @@ export async function countLog({ redis }: Store, expected: number, deadlineMs: n
   }
 }
 
-/** Sum of `tollkeeper_requests_total` as Tollkeeper exports it. */
-export async function countedRequests(tollkeeper: NodeChild): Promise<number> {
+export interface ExportedMetrics {
+  /** Sum of `tollkeeper_requests_total`. */
+  readonly requests: number;
+  /** Delay of the event loop since the start, 99th percentile, ms. */
+  readonly loopDelayMs: number;
+}
+
+/** prom-client measures the time between ticks of this length, and says how long they took (eventLoopLag.js, 15.1.3). */
+const loopTickMs = 10;
+
+/** What Tollkeeper exports on `/metrics`. */
+export async function exportedMetrics(tollkeeper: NodeChild): Promise<ExportedMetrics> {
   const text = await (await fetch(`${tollkeeper.origin('admin')}/metrics`)).text();
-  let total = 0;
-  for (const [, value] of text.matchAll(/^tollkeeper_requests_total(?:\{[^}]*\})? (\d+)/gm)) total += Number(value);
-  return total;
+  let requests = 0;
+  for (const [, value] of text.matchAll(/^tollkeeper_requests_total(?:\{[^}]*\})? (\d+)/gm)) requests += Number(value);
+  const [, tick = '0'] = /^nodejs_eventloop_lag_p99_seconds(?:\{[^}]*\})? (\S+)/m.exec(text) ?? [];
+  return { requests, loopDelayMs: Math.max(0, Number(tick) * 1000 - loopTickMs) };
 }

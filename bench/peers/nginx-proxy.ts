@@ -33,9 +33,9 @@ export const nginxProxy: Scenario = {
       if (hasExited(child) || attempt >= startAttempts) throw new Error(`nginx does not listen:\n${errors}`);
     }
     return {
-      pid: child.pid as number,
+      pids: [child.pid as number],
       origin: `http://127.0.0.1:${port}`,
-      requests: [productRequest('none')],
+      plan: { kind: 'fixed', requests: [productRequest('none')] },
       bodies: [upstreamBody],
       check: (report) => Promise.resolve({ faults: statusFaults(report, [200]) }),
       stop: () => endProcess(child, 'SIGTERM'),

@@ -32,6 +32,8 @@ const ratios: readonly { of: string; to: string; target?: number }[] = [
   { of: 'proxy-bearer', to: 'nginx-proxy', target: 2.5 },
   { of: 'proxy-bearer', to: 'echo' },
   { of: 'proxy-denied', to: 'echo' },
+  { of: 'verify-bearer', to: 'echo', target: 2.5 },
+  { of: 'verify-hmac', to: 'verify-bearer', target: 1.5 },
 ];
 
 /** One row a scenario, in the order of their first runs. */

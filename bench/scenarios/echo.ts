@@ -13,9 +13,9 @@ export const echo: Scenario = {
     const script = new URL('../harness/answering-server.ts', import.meta.url);
     const server = await startNode(scriptArgs(script, 'echo'), { core: stage.cores.subject, planes: ['data'] });
     return {
-      pid: server.pid,
+      pids: [server.pid],
       origin: server.origin('data'),
-      requests: [productRequest('none')],
+      plan: { kind: 'fixed', requests: [productRequest('none')] },
       bodies: [echoBody],
       check: (report) => Promise.resolve({ faults: statusFaults(report, [200]) }),
       stop: async () => void (await server.stop()),

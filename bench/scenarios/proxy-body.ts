@@ -6,7 +6,7 @@ import { patternCrc } from '../harness/pattern.js';
 import { cpuUs, forgetPeak, peakBytes, rssBytes } from '../harness/proc.js';
 import { runReporting } from '../harness/reporting-child.js';
 import type { Stage } from '../harness/stage.js';
-import { clearLog, countLog, startTollkeeper } from '../harness/tollkeeper.js';
+import { clearTraces, countLog, startTollkeeper } from '../harness/tollkeeper.js';
 
 export interface BodyResult {
   readonly scenario: string;
@@ -55,7 +55,7 @@ async function carry(scenario: BodyScenario, stage: Stage): Promise<BodyResult> 
     throw error;
   });
   try {
-    await clearLog(store);
+    await clearTraces(store);
     const transfer = (bytes: number): Promise<BodyExchange> => {
       const path = isUpload ? '/api/v1/uploads' : `/api/v1/products/42?bytes=${bytes}`;
       const args = [isUpload ? 'up' : 'down', tollkeeper.origin('data'), path, token, String(bytes)];

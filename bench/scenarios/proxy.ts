@@ -1,14 +1,11 @@
-/** Tollkeeper as a reverse proxy, the full job: token, limit, forward, access log, metrics. */
+/** Tollkeeper as a reverse proxy, the full job: credential, limit, forward, access log, metrics. */
 import { upstreamBody } from '../harness/answers.js';
-import type { LoadReport } from '../harness/load.js';
-import { tightLimit, type Stage, type Store } from '../harness/stage.js';
-import { clearLog, countCommands, countedRequests, countLog, startTollkeeper } from '../harness/tollkeeper.js';
-import { productRequest, type Scenario, statusFaults, type Subject, type SubjectOptions } from './scenario.js';
+import { tightLimit } from '../harness/stage.js';
+import type { LoadReport } from '../load/load.js';
+import { productRequest, type Scenario, statusFaults } from './scenario.js';
+import { startSubject } from './tollkeeper-subject.js';
 
-/** The log is written every 100 ms; a backlog of the whole run takes a few seconds at most. */
-const logDeadlineMs = 15_000;
-/** Far more script calls than requests would mean that nothing is batched. */
-const scriptCallsPerRequestMax = 1.1;
+const signedBodyBytes = 1024;
 
 export const proxyBearer: Scenario = {
   name: 'proxy-bearer',
@@ -16,12 +13,42 @@ export const proxyBearer: Scenario = {
   isPeer: false,
   profiled: true,
   missing: () => undefined,
-  start: (stage, options) =>
-    startProxy(stage, options, {
-      tokens: (store) => store.unlimited,
+  async start(stage, options) {
+    const store = await stage.store();
+    return startSubject(stage, options, {
+      plane: 'data',
+      store,
+      plan: { kind: 'fixed', requests: store.unlimited.map(productRequest) },
+      bodies: [upstreamBody],
       faults: (report) => statusFaults(report, [200]),
-      bodyContains: '',
-    }),
+    });
+  },
+};
+
+export const proxyHmac: Scenario = {
+  name: 'proxy-hmac',
+  about:
+    'Tollkeeper, POST of 1 KiB, signed with a nonce of its own each: the body is read, hashed, verified, forwarded',
+  isPeer: false,
+  profiled: true,
+  missing: () => undefined,
+  async start(stage, options) {
+    const store = await stage.store();
+    const path = '/api/v1/products/42';
+    const headers = { 'Content-Type': 'text/plain' };
+    return startSubject(stage, options, {
+      plane: 'data',
+      store,
+      plan: {
+        kind: 'signed',
+        request: { method: 'POST', path, headers, body: 'x'.repeat(signedBodyBytes) },
+        signs: { method: 'POST', target: path },
+        tokens: store.signing,
+      },
+      bodies: [upstreamBody],
+      faults: (report) => statusFaults(report, [200]),
+    });
+  },
 };
 
 export const proxyDenied: Scenario = {
@@ -30,55 +57,18 @@ export const proxyDenied: Scenario = {
   isPeer: false,
   profiled: true,
   missing: () => undefined,
-  start: (stage, options) =>
-    startProxy(stage, options, {
-      tokens: (store) => store.tight,
-      faults: (report) => [...statusFaults(report, [200, 429]), ...tooManyAdmitted(report)],
+  async start(stage, options) {
+    const store = await stage.store();
+    return startSubject(stage, options, {
+      plane: 'data',
+      store,
+      plan: { kind: 'fixed', requests: store.tight.map(productRequest) },
+      bodies: [upstreamBody],
       bodyContains: 'problems/rate-limit-exceeded',
-    }),
+      faults: (report) => [...statusFaults(report, [200, 429]), ...tooManyAdmitted(report)],
+    });
+  },
 };
-
-interface ProxyLoad {
-  tokens(store: Store): readonly string[];
-  faults(report: LoadReport): string[];
-  /** What a refusal holds. */
-  readonly bodyContains: string;
-}
-
-async function startProxy(stage: Stage, options: SubjectOptions, load: ProxyLoad): Promise<Subject> {
-  const [store, upstream] = [await stage.store(), await stage.upstream()];
-  const tollkeeper = await startTollkeeper(stage, { ...options, upstream: upstream.origin('data') });
-  await clearLog(store);
-  const before = await countCommands(store);
-  return {
-    pid: tollkeeper.pid,
-    origin: tollkeeper.origin('data'),
-    redisPid: store.pid,
-    requests: load.tokens(store).map(productRequest),
-    bodies: [upstreamBody],
-    bodyContains: load.bodyContains,
-    async check(report) {
-      const faults = load.faults(report);
-      const logged = await countLog(store, report.answered, logDeadlineMs);
-      if (logged !== report.answered) faults.push(`${logged} log entries for ${report.answered} answers`);
-      const counted = await countedRequests(tollkeeper);
-      if (counted !== report.answered) faults.push(`${counted} requests in the metrics for ${report.answered} answers`);
-      const after = await countCommands(store);
-      const redisPerRequest = {
-        scriptCalls: (after.scriptCalls - before.scriptCalls) / report.answered,
-        all: (after.all - before.all) / report.answered,
-      };
-      if (redisPerRequest.scriptCalls > scriptCallsPerRequestMax) {
-        faults.push(`${redisPerRequest.scriptCalls.toFixed(2)} script calls a request: nothing is batched`);
-      }
-      return { faults, redisPerRequest };
-    },
-    async stop() {
-      const code = await tollkeeper.stop();
-      if (code !== 0) throw new Error(`tollkeeper ended with ${code}:\n${tollkeeper.output()}`);
-    },
-  };
-}
 
 /** Each tight token may pass its limit once a minute; earlier runs may have used it up. */
 function tooManyAdmitted(report: LoadReport): string[] {

@@ -1,5 +1,6 @@
 /** What a scenario of the benchmark is: a process to measure, the load on it, and what must be true afterwards. */
-import type { LoadReport, LoadRequest } from '../harness/load.js';
+import type { LoadReport } from '../load/load.js';
+import type { LoadRequest, RequestPlan } from '../load/requests.js';
 import type { Stage } from '../harness/stage.js';
 
 export interface SubjectOptions {
@@ -9,14 +10,17 @@ export interface SubjectOptions {
 
 /** The running process that is measured. */
 export interface Subject {
-  readonly pid: number;
+  /** All its processes: their CPU time and memory are summed. */
+  readonly pids: readonly number[];
   readonly origin: string;
   /** Redis, when the subject uses one. */
   readonly redisPid?: number;
-  readonly requests: readonly LoadRequest[];
+  readonly plan: RequestPlan;
   /** Every answer's body is one of these, or holds `bodyContains`. */
   readonly bodies: readonly string[];
   readonly bodyContains?: string;
+  /** Texts that the head of every answer holds. */
+  readonly heads?: readonly string[];
   /** What is wrong with the run, one sentence each; and further figures of it. */
   check(report: LoadReport): Promise<Checked>;
   stop(): Promise<void>;
@@ -26,6 +30,8 @@ interface Checked {
   readonly faults: readonly string[];
   /** Redis commands per request: calls of scripts, and all commands with those inside of scripts. */
   readonly redisPerRequest?: { readonly scriptCalls: number; readonly all: number };
+  /** Delay of the event loop over the whole run, 99th percentile, ms. */
+  readonly loopDelayMs?: number;
 }
 
 export interface Scenario {

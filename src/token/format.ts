@@ -102,7 +102,7 @@ export function requireTokenPrefix(prefix: string): string {
 }
 
 /** CRC-32 as 6 base62 characters (62^6 > 2^32), most significant first. */
-function checksumOf(body: string): string {
+export function checksumOf(body: string): string {
   let rest = crc32(body);
   let text = '';
   for (let i = 0; i < checksumLength; i++) {

@@ -1,0 +1,67 @@
+/** Tollkeeper as the subject of a scenario: started, driven, and held to account for every request. */
+import { processTree } from '../harness/proc.js';
+import type { Stage, Store } from '../harness/stage.js';
+import { clearTraces, countCommands, countLog, exportedMetrics, startTollkeeper } from '../harness/tollkeeper.js';
+import type { LoadReport } from '../load/load.js';
+import type { RequestPlan } from '../load/requests.js';
+import type { Subject, SubjectOptions } from './scenario.js';
+
+/** The log is written every 100 ms; a backlog of the whole run takes a few seconds at most. */
+const logDeadlineMs = 15_000;
+/** Far more script calls than requests would mean that nothing is batched. */
+const scriptCallsPerRequestMax = 1.1;
+/** On every answer to a known token. */
+const headsAlways = ['X-Request-Id: ', 'RateLimit: "token-60s";r='];
+
+export interface TollkeeperLoad {
+  readonly plane: 'data' | 'verify';
+  readonly store: Store;
+  readonly plan: RequestPlan;
+  readonly bodies: readonly string[];
+  /** What a refusal holds. */
+  readonly bodyContains?: string;
+  /** Further texts that the head of every answer holds. */
+  readonly heads?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** What is wrong with the answers. */
+  faults(report: LoadReport): string[];
+}
+
+/** Starts Tollkeeper for one run. */
+export async function startSubject(stage: Stage, options: SubjectOptions, load: TollkeeperLoad): Promise<Subject> {
+  const { store } = load;
+  const upstream = (await stage.upstream()).origin('data');
+  const tollkeeper = await startTollkeeper(stage, { ...options, upstream, store, env: load.env ?? {} });
+  await clearTraces(store);
+  const before = await countCommands(store);
+  return {
+    pids: processTree(tollkeeper.pid),
+    origin: tollkeeper.origin(load.plane),
+    redisPid: store.pid,
+    plan: load.plan,
+    bodies: load.bodies,
+    bodyContains: load.bodyContains ?? '',
+    heads: [...headsAlways, ...(load.heads ?? [])],
+    async check(report) {
+      const faults = load.faults(report);
+      const logged = await countLog(store, report.answered, logDeadlineMs);
+      if (logged !== report.answered) faults.push(`${logged} log entries for ${report.answered} answers`);
+      const { requests, loopDelayMs } = await exportedMetrics(tollkeeper);
+      if (requests !== report.answered)
+        faults.push(`${requests} requests in the metrics for ${report.answered} answers`);
+      const after = await countCommands(store);
+      const redisPerRequest = {
+        scriptCalls: (after.scriptCalls - before.scriptCalls) / report.answered,
+        all: (after.all - before.all) / report.answered,
+      };
+      if (redisPerRequest.scriptCalls > scriptCallsPerRequestMax) {
+        faults.push(`${redisPerRequest.scriptCalls.toFixed(2)} script calls a request: nothing is batched`);
+      }
+      return { faults, redisPerRequest, loopDelayMs };
+    },
+    async stop() {
+      const code = await tollkeeper.stop();
+      if (code !== 0) throw new Error(`tollkeeper ended with ${code}:\n${tollkeeper.output()}`);
+    },
+  };
+}

@@ -1,0 +1,62 @@
+/** Tollkeeper's verify plane: the whole decision for a proxy that asks, no upstream. */
+import { type Scenario, statusFaults } from './scenario.js';
+import { startSubject } from './tollkeeper-subject.js';
+
+const asked = '/api/v1/products/42';
+/** What a proxy says of the request it holds. */
+const original = {
+  'X-Forwarded-Method': 'GET',
+  'X-Forwarded-Uri': asked,
+  'X-Forwarded-Proto': 'http',
+  'X-Forwarded-Host': 'api.example.com',
+  'X-Forwarded-For': '203.0.113.7',
+};
+const heads = ['X-Tollkeeper-Token-Id: ', 'X-Tollkeeper-Tenant: ', 'X-Tollkeeper-Scopes: products:read'];
+
+export const verifyBearer: Scenario = {
+  name: 'verify-bearer',
+  about: 'Tollkeeper answers a proxy that asks (`GET /verify`), Bearer tokens, all admitted, each logged and counted',
+  isPeer: false,
+  profiled: true,
+  missing: () => undefined,
+  async start(stage, options) {
+    const store = await stage.store();
+    const requests = store.unlimited.map((token) => ({
+      method: 'GET' as const,
+      path: '/verify',
+      headers: { ...original, Authorization: `Bearer ${token}` },
+    }));
+    return startSubject(stage, options, {
+      plane: 'verify',
+      store,
+      plan: { kind: 'fixed', requests },
+      bodies: [''],
+      heads,
+      faults: (report) => statusFaults(report, [200]),
+    });
+  },
+};
+
+export const verifyHmac: Scenario = {
+  name: 'verify-hmac',
+  about: 'as verify-bearer, but every request is signed, with a nonce of its own',
+  isPeer: false,
+  profiled: true,
+  missing: () => undefined,
+  async start(stage, options) {
+    const store = await stage.store();
+    return startSubject(stage, options, {
+      plane: 'verify',
+      store,
+      plan: {
+        kind: 'signed',
+        request: { method: 'GET', path: '/verify', headers: original },
+        signs: { method: 'GET', target: asked },
+        tokens: store.signing,
+      },
+      bodies: [''],
+      heads,
+      faults: (report) => statusFaults(report, [200]),
+    });
+  },
+};
