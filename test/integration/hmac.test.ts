@@ -1,6 +1,6 @@
 /** Signed requests through real sidecars: what is admitted, what is refused and as what, and that nothing is used twice. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type RequestToSign, signRequest } from '../../src/sign/sign.js';
+import { type RequestToSign, type SignedRequest, signRequest } from '../../src/sign/sign.js';
 import { type Answer, call, slugOf } from '../support/http-client.js';
 import { type Installation, type IssuedToken, startInstallation } from '../support/installation.js';
 import { openConnection } from '../support/raw-connection.js';
@@ -276,5 +276,39 @@ describe('a replay', () => {
     };
     await Promise.all(Array.from({ length: 8 }, worker));
     expect([...outcomes]).toEqual([['200 401 401 401', 1000]]);
+  });
+
+  describe('through a restart of Redis', () => {
+    let own: Installation;
+    let token: IssuedToken;
+
+    beforeAll(async () => {
+      own = await startInstallation({ redis: { appendonly: true } });
+      await own.tenant('acme');
+      token = await own.token('acme', '--mode', 'hmac');
+    });
+    afterAll(() => own.stop());
+
+    const sign = (): SignedRequest => signRequest({ secret: token.secret, method: 'GET', url: path });
+
+    test('that kept its data is a replay as before', async () => {
+      const { headers } = sign();
+      const before = await own.sidecar();
+      expect((await call(before.dataUrl + path, { headers })).status).toBe(200);
+      await own.redis.restart({ keepData: true });
+      const after = await own.sidecar();
+      expect(await refusal(call(after.dataUrl + path, { headers }))).toEqual([401, 'replayed-request']);
+    });
+
+    test('that came back empty is an outage, and no reason to call the signature wrong', async () => {
+      const { headers } = sign();
+      const before = await own.sidecar();
+      expect((await call(before.dataUrl + path, { headers })).status).toBe(200);
+      await own.redis.restart({ keepData: false });
+      const after = await own.sidecar();
+      for (const sidecar of [before, after]) {
+        expect(await refusal(call(sidecar.dataUrl + path, { headers }))).toEqual([503, 'store-unavailable']);
+      }
+    });
   });
 });
