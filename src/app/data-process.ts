@@ -6,8 +6,8 @@ import type { Redis } from 'ioredis';
 import { AccessLog } from '../accesslog/writer.js';
 import { Admission } from '../admission/batcher.js';
 import { OutageLimits } from '../admission/outage.js';
-import { type Address, parseAddress } from '../config/formats.js';
-import { logRedisSettings, redisSettings, requireKey } from '../config/require.js';
+import { parseAddress } from '../config/formats.js';
+import { logRedisSettings, redisSettings, upstreamOrigin } from '../config/require.js';
 import type { Config } from '../config/schema.js';
 import { AuthFailures } from '../credential/auth-failures.js';
 import { HmacSecrets } from '../credential/hmac-secrets.js';
@@ -38,8 +38,8 @@ export type DataProcessConfig = Omit<Config, 'policy'>;
 
 /** `host:port` of each listener, with the real port. */
 export interface ServingAddresses {
-  readonly data: string;
-  /** Absent when the verify plane is off. */
+  /** Absent when the plane is off. */
+  readonly data?: string;
   readonly verify?: string;
 }
 
@@ -51,7 +51,7 @@ export class DataProcess {
   readonly #config: DataProcessConfig;
   readonly #connections: readonly Redis[];
   readonly #pipeline: Pipeline;
-  readonly #data: DataplaneListener;
+  readonly #data: DataplaneListener | undefined;
   readonly #verify: VerifyListener | undefined;
   readonly #readiness: Readiness;
   readonly #closers: Closers;
@@ -84,7 +84,7 @@ export class DataProcess {
     this.#config = config;
     this.#closers = closers;
     const target = redisSettings(config);
-    const origin = requireKey(config, 'upstream');
+    const origin = upstreamOrigin(config);
 
     const open = (purpose: ConnectionPurpose, at: RedisTarget): Redis => {
       const redis = connect(at, purpose);
@@ -156,14 +156,17 @@ export class DataProcess {
     this.#readiness = readiness;
     closers.add(() => readiness.stop());
 
-    const upstream = new Upstream({
-      origin,
-      connectTimeoutMs: config.upstreamConnectTimeoutMs,
-      headTimeoutMs: config.upstreamTimeoutMs,
-      idleTimeoutMs: config.upstreamIdleTimeoutMs,
-      connectionsMax: config.upstreamConnectionsMax,
-    });
-    closers.add(() => upstream.close());
+    const upstream =
+      origin === undefined
+        ? undefined
+        : new Upstream({
+            origin,
+            connectTimeoutMs: config.upstreamConnectTimeoutMs,
+            headTimeoutMs: config.upstreamTimeoutMs,
+            idleTimeoutMs: config.upstreamIdleTimeoutMs,
+            connectionsMax: config.upstreamConnectionsMax,
+          });
+    closers.add(() => upstream?.close());
 
     const trustedProxies = new TrustedProxies(config.trustedProxies);
     const tls =
@@ -198,16 +201,19 @@ export class DataProcess {
       hmacPrefix: config.hmacHeaderPrefix,
       messageSignatures: config.messageSignatures,
     });
-    const data = new DataplaneListener(binding, pipeline, classify, trustedProxies, logger, {
-      ...(parseAddress(config.listen) as Address),
-      tls,
-      exclusive: !shared,
-      apiKeyHeader: config.apiKeyHeader,
-      bodyIdleMs: config.upstreamIdleTimeoutMs,
-      bodyBudget: budget,
-    });
-    this.#data = data;
-    closers.add(() => data.close());
+    const dataAt = parseAddress(config.listen);
+    if (dataAt !== undefined) {
+      const data = new DataplaneListener(binding, pipeline, classify, trustedProxies, logger, {
+        ...dataAt,
+        tls,
+        exclusive: !shared,
+        apiKeyHeader: config.apiKeyHeader,
+        bodyIdleMs: config.upstreamIdleTimeoutMs,
+        bodyBudget: budget,
+      });
+      this.#data = data;
+      closers.add(() => data.close());
+    }
     const verifyAt = parseAddress(config.verifyListen);
     if (verifyAt === undefined) return;
     const verify = new VerifyListener(binding, pipeline, classify, trustedProxies, logger, {
@@ -227,9 +233,9 @@ export class DataProcess {
   async listen(): Promise<ServingAddresses> {
     await Promise.all(this.#connections.map((redis) => settled(redis, connectedWithinMs)));
     await this.#readiness.start();
-    const data = await this.#data.listen();
-    if (this.#verify === undefined) return { data };
-    return { data, verify: await this.#verify.listen() };
+    const data = await this.#data?.listen();
+    const verify = await this.#verify?.listen();
+    return { ...(data === undefined ? {} : { data }), ...(verify === undefined ? {} : { verify }) };
   }
 
   readiness(): ReadinessReport {
@@ -254,7 +260,7 @@ export class DataProcess {
   }
 
   async #close(): Promise<void> {
-    await Promise.all([this.#data.stopAccepting(), this.#verify?.stopAccepting()]);
+    await Promise.all([this.#data?.stopAccepting(), this.#verify?.stopAccepting()]);
     await drained(() => this.#remaining(), this.#config.shutdownTimeoutMs);
     await this.#closers.close();
   }
@@ -262,6 +268,6 @@ export class DataProcess {
   /** What the drain waits for. */
   #remaining(): number {
     if (!this.#lingering) return this.#pipeline.inFlight;
-    return this.#data.connections + (this.#verify?.connections ?? 0);
+    return (this.#data?.connections ?? 0) + (this.#verify?.connections ?? 0);
   }
 }

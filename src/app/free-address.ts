@@ -1,14 +1,24 @@
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { parseAddress } from '../config/formats.js';
+import { type Config, environmentName } from '../config/schema.js';
 import { OperatorError } from '../core/failure.js';
 
 /**
- * Makes sure that nobody listens on `listen` (`host:port`): workers share a port, and so would a stranger's process
- * that shares it too. Port 0 is always free.
- * @throws OperatorError that names the address and `variable`, where it is set.
+ * Makes sure that nobody listens where we will: before anything opens, so that no plane answers for a process that is
+ * about to end, and because workers share a port, as would a stranger's process that shares it too.
+ * @throws OperatorError that names the address and the variable that sets it.
  */
-export async function requireFreeAddress(listen: string, variable: string): Promise<void> {
+export async function requireFreeAddresses(
+  config: Pick<Config, 'listen' | 'verifyListen' | 'adminListen'>,
+): Promise<void> {
+  for (const key of ['listen', 'verifyListen', 'adminListen'] as const) {
+    await requireFreeAddress(config[key], environmentName(key));
+  }
+}
+
+/** Port 0 is always free, and so is `off`. */
+async function requireFreeAddress(listen: string, variable: string): Promise<void> {
   const at = parseAddress(listen);
   if (at === undefined || at.port === 0) return;
   // This listener shares with nobody, so that it fails beside one that does.

@@ -3,7 +3,7 @@
  * looks at it. Listeners open last and close first. No decision about a request is made here.
  */
 import { AdminServer } from '../admin/server.js';
-import { requireKey } from '../config/require.js';
+import { requireKey, upstreamOrigin } from '../config/require.js';
 import type { Config } from '../config/schema.js';
 import type { OperatorError } from '../core/failure.js';
 import { loadPolicy } from '../policy/load.js';
@@ -12,11 +12,12 @@ import { displayAddress } from '../redis/connect.js';
 import { createLogger, type Logger } from '../telemetry/logger.js';
 import { openAdminApi } from './admin-api.js';
 import { type DataPlane, inThisProcess } from './data-plane.js';
+import { requireFreeAddresses } from './free-address.js';
 import { closeStepMs } from './lifecycle.js';
 import { Workers } from './workers.js';
 
 export interface RunningApp {
-  /** `host:port` with the real port. */
+  /** `host:port` with the real port; '' when the data plane is off. */
   readonly dataAddress: string;
   readonly adminAddress: string;
   /** Resolves when it cannot go on, with the reason; the caller closes it then. */
@@ -34,10 +35,11 @@ export interface RunningApp {
  * @throws OperatorError when something cannot start; nothing is left half-started.
  */
 export async function serve(config: Config, logger: Logger = createLogger(config.logLevel)): Promise<RunningApp> {
-  const upstream = requireKey(config, 'upstream');
+  const upstream = upstreamOrigin(config);
   const redis = displayAddress(requireKey(config, 'redisUrl'));
   const { policy: source } = config;
   const current = { policy: loadPolicy(source) };
+  await requireFreeAddresses(config);
   const data = await openDataPlane(config, current.policy, logger);
   const people = openAdminApi(config, () => current.policy, logger);
   const admin = new AdminServer({
@@ -60,7 +62,7 @@ export async function serve(config: Config, logger: Logger = createLogger(config
       logger.info({ plane, address, upstream, redis, workers: config.workers }, 'listening');
     }
     return {
-      dataAddress: addresses.data,
+      dataAddress: addresses.data ?? '',
       adminAddress,
       failed: data.failed,
       reload: async (readConfig) => {

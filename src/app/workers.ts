@@ -9,7 +9,6 @@ import type { Logger } from '../telemetry/logger.js';
 import { Metrics, type WorkerEvent } from '../telemetry/metrics.js';
 import type { DataPlane } from './data-plane.js';
 import type { DataProcessConfig, ServingAddresses } from './data-process.js';
-import { requireFreeAddress } from './free-address.js';
 import type { ReadinessReport } from './readiness.js';
 import { packageVersion } from './version.js';
 import { WorkerMetrics } from './worker-metrics.js';
@@ -53,13 +52,11 @@ export class Workers implements DataPlane, SlotOwner {
   }
 
   async listen(): Promise<ServingAddresses> {
-    await requireFreeAddress(this.#config.listen, 'TOLLKEEPER_LISTEN');
-    await requireFreeAddress(this.#config.verifyListen, 'TOLLKEEPER_VERIFY_LISTEN');
     this.#watch = setInterval(() => this.#killHanging(), checkEveryMs);
     const [first, ...others] = this.#slots as [WorkerSlot, ...WorkerSlot[]];
     const addresses = await first.open();
     // Where the system chose the port, the others listen on the one that the first was given.
-    this.#config = { ...this.#config, listen: addresses.data, verifyListen: addresses.verify ?? 'off' };
+    this.#config = { ...this.#config, listen: addresses.data ?? 'off', verifyListen: addresses.verify ?? 'off' };
     await Promise.all(others.map((slot) => slot.open()));
     return addresses;
   }

@@ -59,6 +59,7 @@ function checkPolicy(config: Config): Check {
 /** Opens a TCP connection to the upstream, and closes it. */
 export async function checkUpstream(config: Config): Promise<Check> {
   const check = 'upstream';
+  if (config.listen === 'off') return ok(check, 'not needed: the data plane is off');
   if (config.upstream === undefined) {
     const todo = 'Set TOLLKEEPER_UPSTREAM to the address of the API, such as http://127.0.0.1:3000.';
     return fail(check, 'not set', todo);

@@ -18,6 +18,7 @@ export function contradictionsIn(settings: Settings): Contradiction[] {
     ...halfPair(settings, 'redisTlsCert', 'redisTlsKey'),
     ...tlsFilesWithoutTls(settings),
     ...listenersCollide(settings),
+    ...nothingListens(settings),
     ...upstreamIsItself(settings),
   ];
 }
@@ -63,6 +64,13 @@ function samePort(settings: Settings, one: ListenKey, other: ListenKey): Contrad
       keys: [one, other],
     },
   ];
+}
+
+function nothingListens(settings: Settings): Contradiction[] {
+  const data = settings.get('listen');
+  if (data?.value !== 'off' || settings.get('verifyListen')?.value !== 'off') return [];
+  const message = 'found off, and verifyListen is off too; there would be nothing to ask';
+  return [{ key: 'listen', message, source: data.source, keys: ['listen', 'verifyListen'] }];
 }
 
 /** An upstream that is our own data port would forward every request in a circle. */

@@ -18,6 +18,14 @@ export function requireKey<K extends ConfigKey>(config: Config, key: K): NonNull
   return value;
 }
 
+/**
+ * Where the data plane forwards to; undefined when it does not listen.
+ * @throws OperatorError when it listens and `upstream` is not set.
+ */
+export function upstreamOrigin(config: Config): string | undefined {
+  return config.listen === 'off' ? undefined : requireKey(config, 'upstream');
+}
+
 /** What a connection to Redis needs, in the shape that redis/connect.ts takes. */
 interface RedisSettings {
   readonly url: string;

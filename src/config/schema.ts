@@ -72,8 +72,13 @@ const listeners = {
   listen: keyWithDefault(
     '0.0.0.0:8080',
     text(
-      { group: 'Listeners', allowed: address, meaning: 'Where the data plane listens; port 0 takes a free one.' },
-      (value) => parseAddress(value) !== undefined,
+      {
+        group: 'Listeners',
+        allowed: `${address}, or off`,
+        meaning:
+          'Where the data plane listens; port 0 takes a free one. `off` where only the verify plane is asked: `upstream` is not needed then.',
+      },
+      (value) => value === 'off' || parseAddress(value) !== undefined,
     ),
   ),
   verifyListen: keyWithDefault(

@@ -107,17 +107,20 @@ export function readConfigFile(path: string): Layer {
   // Pretty errors quote the file, and what they quote may be a secret.
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
   const placeAt = (offset: number) => `${path}:${lines.linePos(offset).line}`;
-  for (const error of [...document.errors, ...document.warnings]) {
-    layer.problem(path, syntaxMessage(error), placeAt(error.pos[0]));
-  }
-  if (layer.problems.length > 0 || document.contents === null) return layer;
+  const faults = [...document.errors, ...document.warnings];
+  for (const fault of faults) layer.problem(path, syntaxMessage(fault), placeAt(fault.pos[0]));
+  // A key that stands twice hides nothing else that is wrong.
+  if (faults.some(({ code }) => code !== 'DUPLICATE_KEY') || document.contents === null) return layer;
   if (!isMap(document.contents)) {
     layer.problem(path, 'must hold keys with values, such as "workers: 2"', placeAt(0));
     return layer;
   }
+  const named = new Set<string>();
   for (const pair of document.contents.items as Pair[]) {
     const place = placeAt(startOf(pair.key));
     const name = nameOf(pair.key);
+    if (name !== '?' && named.has(name)) continue;
+    named.add(name);
     let value: unknown;
     try {
       value = toPlain(pair.value, document);

@@ -73,7 +73,8 @@ export interface PipelineParts {
   readonly admission: Admission;
   readonly outage: OutageLimits;
   readonly overload: Overload;
-  readonly upstream: Upstream;
+  /** Undefined where nothing is forwarded: the data plane does not listen. */
+  readonly upstream: Upstream | undefined;
   readonly log: AccessLog;
   readonly metrics: Metrics;
   readonly logger: Logger;
@@ -417,8 +418,10 @@ export class Pipeline implements ExchangeOwner {
   /** Stage 6; for who only asks, the answer. */
   #forward(exchange: Exchange): void {
     if (exchange instanceof VerifyExchange) return exchange.allow();
+    const { upstream } = this.#parts;
+    if (upstream === undefined) throw new Error('a request is to be forwarded and there is no upstream');
     exchange.upstreamStartedAtMs = performance.now();
-    exchange.forwarding(this.#parts.upstream.send(upstreamRequest(exchange), exchange));
+    exchange.forwarding(upstream.send(upstreamRequest(exchange), exchange));
   }
 
   /** A refusal in a macrotask of its own already (a reply of Redis). */

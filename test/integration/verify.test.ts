@@ -472,6 +472,35 @@ describe('the listener', () => {
     await expect(taken).rejects.toThrow(/TOLLKEEPER_VERIFY_LISTEN/);
   });
 
+  test.each(['1', '2'])('is alone, without an upstream, where the data plane is off (workers: %s)', async (workers) => {
+    const env = { TOLLKEEPER_LISTEN: 'off', TOLLKEEPER_UPSTREAM: '', TOLLKEEPER_WORKERS: workers };
+    const on = await installation.sidecar({
+      env: { ...env, TOLLKEEPER_TRUSTED_PROXIES: '127.0.0.1' },
+      planes: ['verify', 'admin'],
+    });
+    expect((await ask({ token: reader.secret, on })).headers['x-tollkeeper-token-id']).toBe(reader.id);
+    expect((await call(`${on.adminUrl}/readyz`)).status).toBe(200);
+    expect(on.logs().filter(({ plane }) => plane === 'data')).toEqual([]);
+    expect(await on.stop()).toBe(0);
+    const both = { ...env, TOLLKEEPER_VERIFY_LISTEN: 'off' };
+    await expect(installation.sidecar({ env: both })).rejects.toThrow(/listen: found off, and verifyListen is off too/);
+    await expect(installation.sidecar({ env: { TOLLKEEPER_UPSTREAM: '' } })).rejects.toThrow(/upstream is not set/);
+  });
+
+  test.each(['TOLLKEEPER_LISTEN', 'TOLLKEEPER_VERIFY_LISTEN', 'TOLLKEEPER_ADMIN_LISTEN'])(
+    'and no other plane opens when the address of %s is taken, and the message names it',
+    async (variable) => {
+      const taken = installation.sidecar({ env: { [variable]: `127.0.0.1:${sidecar.dataPort}` } });
+      const message = await taken.then(
+        () => 'it started',
+        (error: Error) => error.message,
+      );
+      expect(message).toContain(`Cannot listen on 127.0.0.1:${sidecar.dataPort} (another process listens there)`);
+      expect(message).toContain(variable);
+      expect(message).not.toContain('"msg":"listening"');
+    },
+  );
+
   test('is there in every worker', async () => {
     const on = await installation.sidecar({
       env: { TOLLKEEPER_TRUSTED_PROXIES: '127.0.0.1', TOLLKEEPER_WORKERS: '2' },

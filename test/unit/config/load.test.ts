@@ -68,7 +68,7 @@ describe('each bad value is refused by one exact sentence', () => {
     [{ TOLLKEEPER_LOG_QUERY: 'yes' }, 'logQuery: found "yes", allowed is true or false (TOLLKEEPER_LOG_QUERY)'],
     [
       { TOLLKEEPER_LISTEN: '8080' },
-      'listen: found "8080", allowed is host:port, such as 127.0.0.1:8080 or [::1]:8080 (TOLLKEEPER_LISTEN)',
+      'listen: found "8080", allowed is host:port, such as 127.0.0.1:8080 or [::1]:8080, or off (TOLLKEEPER_LISTEN)',
     ],
     [
       { TOLLKEEPER_UPSTREAM: 'http://ops:hunter2@shop:3000' },
@@ -179,6 +179,7 @@ describe('each bad value is refused by one exact sentence', () => {
     ['__proto__: {workers: 3}', '__proto__: unknown key; docs/configuration.md lists them all (FILE:1)'],
     ['adminKeyFile: [x]', 'adminKeyFile: must be the path of a file that holds the value (FILE:1)'],
     ['workers: 1\nlisten: "[::]:0"\nworkers: 2', 'FILE: the same key stands twice; keep one (FILE:3)'],
+    ['policy:\n  default: deny\n  default: deny', 'FILE: the same key stands twice; keep one (FILE:3)'],
     ['workers: 1\n---\nworkers: 2', 'FILE: holds more than one document; keep one (FILE:2)'],
     ['workers: *other', 'workers: uses an alias (*name) that is not defined before it, or too many of them (FILE:1)'],
     ['- workers', 'FILE: must hold keys with values, such as "workers: 2" (FILE:1)'],
@@ -187,6 +188,15 @@ describe('each bad value is refused by one exact sentence', () => {
       `adminKey: cannot read ${join(folder, 'elsewhere')} (no such file) (FILE:2)`,
     ],
   ];
+  test('a key that stands twice hides no other problem of the file', () => {
+    const yaml = 'workers: 1\nworkers: 2\nupstrem: http://shop\nlogLevel: loud';
+    expect(problemsOf(yaml)).toEqual([
+      'FILE: the same key stands twice; keep one (FILE:2)',
+      'upstrem: unknown key, did you mean upstream? (FILE:3)',
+      'logLevel: found "loud", allowed is one of fatal, error, warn, info, debug, trace, silent (FILE:4)',
+    ]);
+  });
+
   test.each(ofFile)('file %j', (yaml, sentence) => {
     expect(problemsOf(yaml)).toEqual([sentence]);
   });
