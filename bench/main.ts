@@ -4,33 +4,32 @@
  * Scenarios run in turn, A B C A B C …, so that whatever else happens on the machine meets all of them alike. A run
  * that is wrong or had an error is reported as FAILED and is in no figure; the exit code is then 1.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { Calm } from './harness/calm.js';
 import { measure, type Run } from './harness/measure.js';
+import { type RedisMemory, redisMemory } from './harness/redis-memory.js';
 import { Stage } from './harness/stage.js';
 import { type BenchOptions, parseOptions, usage } from './options.js';
-import { nginxProxy } from './peers/nginx-proxy.js';
-import { conditionLines, scenarioLines } from './report/conditions.js';
+import { conditionLines, memoryLines, scenarioLines } from './report/conditions.js';
 import { describeMachine } from './report/machine.js';
-import { writeMarkdown } from './report/markdown.js';
+import { listed, writeMarkdown } from './report/markdown.js';
+import { writePlots } from './report/plots.js';
 import { costLines, newestProfile, profileCosts } from './report/profile.js';
-import { ratiosOf, summarize } from './report/summary.js';
-import { bodyLines, failureLines, markdownTable, ratioLines, terminalTable } from './report/tables.js';
-import { echo } from './scenarios/echo.js';
-import { proxyBearer, proxyDenied, proxyHmac } from './scenarios/proxy.js';
+import { summarize } from './report/summary.js';
+import {
+  bodyLines,
+  failureLines,
+  markdownTable,
+  markdownTargets,
+  terminalTable,
+  terminalTargets,
+} from './report/tables.js';
+import { judgeTargets, loadName } from './report/targets.js';
 import { bodyScenarios, type BodyResult, type BodyScenario, carryBody } from './scenarios/proxy-body.js';
 import type { Scenario } from './scenarios/scenario.js';
-import { verifyBearer, verifyHmac } from './scenarios/verify.js';
+import { scenarios } from './scenarios/all.js';
 
-const scenarios: readonly Scenario[] = [
-  echo,
-  verifyBearer,
-  verifyHmac,
-  nginxProxy,
-  proxyBearer,
-  proxyHmac,
-  proxyDenied,
-];
 const profiledFunctions = 25;
 const profiledParts = 16;
 
@@ -59,17 +58,42 @@ function chosen(options: BenchOptions): Scenario[] {
   });
 }
 
-async function runAll(list: readonly Scenario[], stage: Stage, calm: Calm, options: BenchOptions): Promise<Run[]> {
+/** What a benchmark that is made in pieces keeps of the earlier ones. */
+interface Kept {
+  readonly runs: readonly Run[];
+  readonly bodies: readonly BodyResult[];
+  readonly memory: RedisMemory;
+}
+
+function keptOf(options: BenchOptions): Kept {
+  if (!options.append || options.json === undefined || !existsSync(options.json)) {
+    return { runs: [], bodies: [], memory: {} };
+  }
+  return JSON.parse(readFileSync(options.json, 'utf8')) as Kept;
+}
+
+async function runAll(
+  list: readonly Scenario[],
+  stage: Stage,
+  calm: Calm,
+  options: BenchOptions,
+  kept: readonly Run[],
+): Promise<Run[]> {
   const runs: Run[] = [];
-  for (let repetition = 1; repetition <= options.repetitions; repetition++) {
+  for (let each = 1; each <= options.repetitions; each++) {
     for (const scenario of list) {
-      await calm.wait(options.calmS * 1000);
-      const before = calm.slowdown();
-      const measured = await measure(scenario, stage, { ...options, profileDir: options.profile }, repetition);
-      const run = { ...measured, slowdown: Math.max(before, calm.slowdown()) };
-      runs.push(run);
-      say(`${repetition}/${options.repetitions} ${scenario.name}: ${progress(run)}`);
-      if (options.profile !== undefined && scenario.profiled) printProfile(options.profile, run);
+      for (const wanted of options.rates) {
+        const rate = Math.min(wanted, scenario.rateMax ?? wanted);
+        const repetition = each + kept.filter((run) => run.scenario === scenario.name && run.rate === rate).length;
+        await calm.wait(options.calmS * 1000);
+        const before = calm.slowdown();
+        const runOptions = { ...options, rate, profileDir: options.profile };
+        const measured = await measure(scenario, stage, runOptions, repetition);
+        const run = { ...measured, slowdown: Math.max(before, calm.slowdown()) };
+        runs.push(run);
+        say(`${each}/${options.repetitions} ${scenario.name}, ${loadName(rate)}: ${progress(run)}`);
+        if (options.profile !== undefined && scenario.profiled) printProfile(options.profile, run);
+      }
     }
   }
   return runs;
@@ -95,12 +119,15 @@ function printProfile(dir: string, run: Run): void {
 async function main(options: BenchOptions): Promise<boolean> {
   const list = chosen(options);
   if (options.profile !== undefined) mkdirSync(options.profile, { recursive: true });
+  const kept = keptOf(options);
   const stage = new Stage();
   const calm = new Calm();
-  let runs: Run[];
-  const bodies: BodyResult[] = [];
+  let runs = kept.runs;
+  let memory = kept.memory;
+  const bodies = [...kept.bodies];
   try {
-    runs = await runAll(list, stage, calm, options);
+    runs = [...runs, ...(await runAll(list, stage, calm, options, runs))];
+    memory = { ...memory, ...(await redisMemory(stage)) };
     for (const name of options.scenarios.filter(isBody)) {
       await calm.wait(options.calmS * 1000);
       bodies.push(await carryBody(name, stage));
@@ -111,14 +138,14 @@ async function main(options: BenchOptions): Promise<boolean> {
   }
   const machine = describeMachine();
   const rows = summarize(runs);
-  const ratios = ratiosOf(runs);
+  const targets = judgeTargets(runs);
   const conditions = conditionLines(machine, stage.cores, options, runs);
   const failures = failureLines(rows);
-  const ratioTexts = ratioLines(ratios).map((line) => `CPU per request: ${line}`);
   const parts = [
     rows.length === 0 ? '' : terminalTable(rows),
-    ...ratioTexts,
+    targets.length === 0 ? '' : terminalTargets(targets),
     ...bodyLines(bodies),
+    ...memoryLines(memory),
     ...failures,
     '',
     ...scenarioLines(list),
@@ -128,12 +155,17 @@ async function main(options: BenchOptions): Promise<boolean> {
   ];
   console.log(parts.join('\n'));
   if (options.json !== undefined) {
-    const everything = { machine, cores: stage.cores, options, conditions, rows, ratios, bodies, runs };
+    const everything = { machine, cores: stage.cores, options, conditions, rows, targets, bodies, memory, runs };
     writeFileSync(options.json, `${JSON.stringify(everything, null, 2)}\n`);
   }
   if (options.markdown !== undefined) {
-    const table = rows.length === 0 ? '' : markdownTable(rows);
-    writeMarkdown(options.markdown, { table, ratios: ratioTexts, bodies: bodyLines(bodies), conditions, failures });
+    writeMarkdown(options.markdown, [
+      targets.length === 0 ? '' : markdownTargets(targets),
+      ...writePlots(rows, join(dirname(options.markdown), 'benchmarks'), 'benchmarks'),
+      rows.length === 0 ? '' : markdownTable(rows),
+      listed([...failures, ...bodyLines(bodies), ...memoryLines(memory)]),
+      listed(conditions),
+    ]);
   }
   return failures.length === 0 && bodies.every((body) => body.faults.length === 0);
 }

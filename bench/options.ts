@@ -10,13 +10,15 @@ export interface BenchOptions {
   readonly warmupS: number;
   readonly connections: number;
   readonly generator: GeneratorName;
-  /** Requests a second that are sent whatever the answers do; 0: a closed loop. */
-  readonly rate: number;
+  /** Requests a second that are sent whatever the answers do; 0 stands for a closed loop. Each is a run of its own. */
+  readonly rates: readonly number[];
   readonly repetitions: number;
   /** Seconds that a run waits at most for the machine to be idle and at full speed. */
   readonly calmS: number;
   /** File for every figure of every run. */
   readonly json: string | undefined;
+  /** `json` holds earlier runs of this session: they stay, and count in all figures. */
+  readonly append: boolean;
   /** Markdown file whose marked part is replaced by this run. */
   readonly markdown: string | undefined;
   /** Folder for CPU profiles of Tollkeeper. */
@@ -29,12 +31,14 @@ export const usage = `Usage: npm run bench -- [options]
   --duration S        measured seconds a run (8)
   --warmup S          seconds before them (3)
   --connections N     connections of the load generator (64)
-  --rate N            fixed rate, requests/s over all connections (default: a closed loop)
+  --rate N            requests/s over all connections, whatever the answers do; 0: a closed loop, each connection as
+                      fast as it is answered; may be repeated: a run each (0 and 2000)
   --generator NAME    sockets, or autocannon: closed loop, no signed requests (sockets)
   --repetitions N     runs a scenario, interleaved (3)
   --calm S            seconds a run waits at most until the machine is idle and at full speed (20)
   --json FILE         write every figure of every run
-  --markdown FILE     replace the part of FILE between the bench markers by the table of this run
+  --append            keep the runs that are in the JSON file already: a long benchmark can be made in pieces
+  --markdown FILE     replace the part of FILE between the bench markers, and write its plots beside it
   --profile DIR       write CPU profiles of Tollkeeper and print its most expensive functions; figures then tell nothing`;
 
 /** Reads the arguments. @throws Error with one sentence when they are wrong. */
@@ -48,7 +52,8 @@ export function parseOptions(argv: readonly string[]): BenchOptions | 'help' {
       duration: { type: 'string', default: '8' },
       warmup: { type: 'string', default: '3' },
       connections: { type: 'string', default: '64' },
-      rate: { type: 'string', default: '0' },
+      rate: { type: 'string', multiple: true, default: ['0', '2000'] },
+      append: { type: 'boolean', default: false },
       generator: { type: 'string', default: 'sockets' },
       repetitions: { type: 'string', default: '3' },
       calm: { type: 'string', default: '20' },
@@ -58,6 +63,7 @@ export function parseOptions(argv: readonly string[]): BenchOptions | 'help' {
     },
   });
   if (values.help === true) return 'help';
+  if (values.append && values.json === undefined) throw new Error('--append needs --json.');
   if (values.profile !== undefined && values.markdown !== undefined) {
     throw new Error('--profile and --markdown exclude each other: profiling costs CPU that would be reported.');
   }
@@ -67,11 +73,12 @@ export function parseOptions(argv: readonly string[]): BenchOptions | 'help' {
     durationS: within('--duration', values.duration, 1, 600),
     warmupS: within('--warmup', values.warmup, 1, 60),
     connections: within('--connections', values.connections, 1, 4000),
-    rate: within('--rate', values.rate, 0, 1_000_000),
+    rates: values.rate.map((rate) => within('--rate', rate, 0, 1_000_000)),
     generator: generatorOf(values.generator),
     repetitions: within('--repetitions', values.repetitions, 1, 100),
     calmS: within('--calm', values.calm, 0, 3600),
     json: values.json,
+    append: values.append,
     markdown: values.markdown,
     profile: values.profile,
   };

@@ -67,12 +67,23 @@ const programs = [
     otherwise: 'Install libfaketime',
   },
   {
+    purpose: 'pinning the processes of the benchmark to cores',
+    for: 'bench',
+    required: false,
+    found: () => onPath('taskset'),
+    debian: ['util-linux'],
+    otherwise: 'Install taskset (util-linux)',
+  },
+  {
     purpose: 'the peers nginx-proxy and nginx-lua-redis of the benchmark',
     for: 'bench',
     required: false,
-    found: () => onPath('nginx') && existsSync('/usr/lib/nginx/modules/ngx_http_lua_module.so'),
-    debian: ['nginx', 'libnginx-mod-http-lua'],
-    otherwise: 'Install nginx with its Lua module',
+    found: () =>
+      onPath('nginx') &&
+      existsSync('/usr/lib/nginx/modules/ngx_http_lua_module.so') &&
+      existsSync('/usr/share/lua/5.1/nginx/redis.lua'),
+    debian: ['nginx', 'libnginx-mod-http-lua', 'lua-nginx-redis'],
+    otherwise: 'Install nginx with its Lua module and lua-nginx-redis',
   },
 ];
 

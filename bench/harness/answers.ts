@@ -12,3 +12,12 @@ export const upstreamBody = JSON.stringify({
 });
 
 export const echoBody = 'ok';
+
+/** Where the upstream answers 1 MiB of the pattern (pattern.ts), and where it takes as much. */
+export const pagePath = '/api/v1/products/page';
+export const uploadPath = '/api/v1/uploads';
+
+/** What the upstream says to an upload of `bytes` that are those of the pattern. */
+export function uploadAnswer(bytes: number): string {
+  return JSON.stringify({ bytes, asSent: true });
+}

@@ -7,10 +7,11 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Redis } from 'ioredis';
-import { runJson } from '../../test/support/cli.js';
+import { mainScript, runJson } from '../../test/support/cli.js';
 import { type RedisServer, startRedis } from '../../test/support/redis.js';
 import type { SigningToken } from '../load/requests.js';
 import { type CorePlan, pin, planCores } from './cores.js';
+import { fillWithTokens } from './many-store.js';
 import { type NodeChild, scriptArgs, startNode } from './node-child.js';
 
 export interface Store {
@@ -24,6 +25,15 @@ export interface Store {
   /** Tokens in mode hmac whose limit is never reached. */
   readonly signing: readonly SigningToken[];
 }
+
+export interface ManyTokens {
+  readonly count: number;
+  /** Memory of Redis: record and place in its tenant's index, before the first call. */
+  readonly bytesPerToken: number;
+  readonly store: Store;
+}
+
+const manyTokensCount = 1_000_000;
 
 /** Calls per minute of a `tight` token. */
 export const tightLimit = 5;
@@ -44,9 +54,14 @@ export class Stage {
   readonly dir = mkdtempSync(join(tmpdir(), 'tk-bench-'));
   #upstream: Promise<NodeChild> | undefined;
   #store: Promise<Store> | undefined;
-  #server: RedisServer | undefined;
+  #many: Promise<ManyTokens> | undefined;
+  readonly #servers: RedisServer[] = [];
 
-  constructor() {
+  /** Entry point of the Tollkeeper that is measured, and that makes the tenants and tokens. */
+  readonly program: string;
+
+  constructor(program = mainScript) {
+    this.program = program;
     // Also when a signal ends the benchmark.
     process.once('exit', () => rmSync(this.dir, { recursive: true, force: true }));
   }
@@ -64,6 +79,17 @@ export class Stage {
     return this.#store;
   }
 
+  /** A Redis of its own with a million tokens; making it takes half a minute. */
+  manyTokens(): Promise<ManyTokens> {
+    this.#many ??= this.#makeManyTokens();
+    return this.#many;
+  }
+
+  /** What there is already: asking makes nothing. */
+  get made(): { readonly store: Promise<Store> | undefined; readonly many: Promise<ManyTokens> | undefined } {
+    return { store: this.#store, many: this.#many };
+  }
+
   /** Writes a file for a scenario and answers its path. */
   file(name: string, content: string): string {
     const path = join(this.dir, name);
@@ -72,24 +98,25 @@ export class Stage {
   }
 
   async close(): Promise<void> {
-    await Promise.allSettled([this.#server?.stop(), this.#upstream?.then((child) => child.stop())]);
+    const servers = this.#servers.map((server) => server.stop());
+    await Promise.allSettled([...servers, this.#upstream?.then((child) => child.stop())]);
   }
 
   async #makeStore(): Promise<Store> {
-    this.#server = await startRedis({ tcp: true, dir: join(this.dir, 'redis') });
-    const { url, pid } = this.#server;
-    pin(pid, this.cores.redis);
+    const server = await this.#startRedis('redis');
+    const { url, pid } = server;
     const env = { TOLLKEEPER_REDIS_URL: url, TOLLKEEPER_MASTER_KEY: masterKey };
     const unlimited: string[] = [];
     const tight: string[] = [];
     const signing: SigningToken[] = [];
     for (const tenant of tenants) {
-      await runJson(['tenant', 'create', tenant, '--name', tenant], env);
+      await runJson(['tenant', 'create', tenant, '--name', tenant], env, this.program);
       const create = async (limit: number, ...more: string[]): Promise<SigningToken> => {
         const about = ['--tenant', tenant, '--name', 'bench', '--scopes', 'products:read', '--window', '60'];
         const { token, secret } = await runJson<{ token: { id: string }; secret: string }>(
           ['token', 'create', ...about, '--limit', String(limit), ...more],
           env,
+          this.program,
         );
         return { id: token.id, secret };
       };
@@ -97,6 +124,27 @@ export class Stage {
       for (let each = 0; each < tightCount; each++) tight.push((await create(tightLimit)).secret);
       for (let each = 0; each < signingCount; each++) signing.push(await create(neverReached, '--mode', 'hmac'));
     }
-    return { url, pid, redis: this.#server.client(), unlimited, tight, signing };
+    return { url, pid, redis: server.client(), unlimited, tight, signing };
   }
+
+  async #makeManyTokens(): Promise<ManyTokens> {
+    const server = await this.#startRedis('redis-many');
+    const redis = server.client();
+    const before = await usedMemory(redis);
+    await fillWithTokens(server, manyTokensCount, neverReached, this.program);
+    const bytesPerToken = ((await usedMemory(redis)) - before) / manyTokensCount;
+    const store = { url: server.url, pid: server.pid, redis, unlimited: [], tight: [], signing: [] };
+    return { count: manyTokensCount, bytesPerToken, store };
+  }
+
+  async #startRedis(name: string): Promise<RedisServer> {
+    const server = await startRedis({ tcp: true, dir: join(this.dir, name) });
+    this.#servers.push(server);
+    pin(server.pid, this.cores.redis);
+    return server;
+  }
+}
+
+async function usedMemory(redis: Redis): Promise<number> {
+  return Number(/^used_memory:(\d+)/m.exec(await redis.info('memory'))?.[1]);
 }

@@ -1,5 +1,4 @@
 /** A built Tollkeeper as the measured process, and what it must have done with Redis when the run is over. */
-import { mainScript } from '../../test/support/cli.js';
 import { type NodeChild, startNode } from './node-child.js';
 import { masterKey, type Stage, type Store } from './stage.js';
 
@@ -28,7 +27,7 @@ export async function startTollkeeper(stage: Stage, options: TollkeeperOptions):
     options.profileDir === undefined
       ? []
       : ['--cpu-prof', '--cpu-prof-interval', '500', '--cpu-prof-dir', options.profileDir];
-  return startNode([...profiling, mainScript, 'serve'], {
+  return startNode([...profiling, stage.program, 'serve'], {
     core: stage.cores.subject,
     planes: ['data', 'verify', 'admin'],
     env: {

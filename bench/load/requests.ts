@@ -1,6 +1,7 @@
 /** What a run sends: requests as bytes, made before the load begins wherever that is possible. */
 import { createHash, createHmac, createSecretKey, type KeyObject } from 'node:crypto';
 import { canonicalString } from '../../src/credential/hmac.js';
+import { patternBlock } from '../harness/pattern.js';
 import { TokenRanks } from './token-ranks.js';
 import { manyToken } from './many-tokens.js';
 
@@ -9,6 +10,8 @@ export interface LoadRequest {
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: string;
+  /** The body is 1 MiB of the pattern (pattern.ts) instead. */
+  readonly bodyIsPattern?: boolean;
 }
 
 /** The secret of a token in mode hmac. */
@@ -53,7 +56,9 @@ export function requestSource(plan: RequestPlan, host: string): RequestSource {
 }
 
 /** Head and body of a request; `extra`: further header lines, each with its line end. */
-function serialized({ method, path, headers, body = '' }: LoadRequest, host: string, extra: string): string {
+function serialized(request: LoadRequest, host: string, extra: string): string {
+  const { method, path, headers } = request;
+  const body = request.bodyIsPattern === true ? patternBlock().toString('latin1') : (request.body ?? '');
   let head = `${method} ${path} HTTP/1.1\r\nHost: ${host}\r\n`;
   for (const [name, value] of Object.entries(headers)) head += `${name}: ${value}\r\n`;
   if (method === 'POST') head += `Content-Length: ${Buffer.byteLength(body, 'latin1')}\r\n`;

@@ -83,7 +83,7 @@ const ticker = job.rate === 0 ? undefined : await startTicker();
 
 async function startTicker(): Promise<Worker> {
   const intervalMs = 1000 / Math.min(tickMaxPerS, job.rate);
-  const worker = new Worker(new URL('ticker-thread.ts', import.meta.url), { workerData: { intervalMs } });
+  const worker = new Worker(new URL('ticker-thread.mjs', import.meta.url), { workerData: { intervalMs } });
   await once(worker, 'message');
   return worker;
 }

@@ -1,9 +1,12 @@
 /** Under what conditions a run was made: what a reader needs to judge the figures, or to repeat them. */
 import { describeCores, type CorePlan } from '../harness/cores.js';
+import type { RedisMemory } from '../harness/redis-memory.js';
+import type { GeneratorName } from '../load/load.js';
 import type { BenchOptions } from '../options.js';
 import type { Scenario } from '../scenarios/scenario.js';
 import type { Machine } from './machine.js';
 import type { Run } from '../harness/measure.js';
+import { loadName } from './targets.js';
 
 /** One line each. */
 export function conditionLines(
@@ -14,17 +17,39 @@ export function conditionLines(
 ): string[] {
   const others = runs.flatMap((run) => (run.figures === undefined ? [] : [run.figures.coresOthers]));
   const slowdowns = runs.map((run) => run.slowdown);
-  const { repetitions, warmupS, durationS, connections } = options;
+  const { warmupS, durationS, connections, generator } = options;
+  const rates = [...new Set(runs.map((run) => run.rate))].sort((left, right) => left - right);
+  const repetitions = Math.max(...runs.map((run) => run.repetition), 0);
   return [
     `Machine: ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGib} GiB, Linux ${machine.kernel}, loopback only.`,
     `Versions: Node ${machine.node.slice(1)}, ${machine.uWebSockets}, Redis ${machine.redis} (no persistence, TCP), ` +
       `nginx ${machine.nginx}, autocannon ${machine.autocannon}.`,
     `Pinning: ${describeCores(cores)}.`,
-    `Load: ${connections} connections, pipelining 1, closed loop; ${repetitions} interleaved runs a scenario of ` +
-      `${warmupS} s warm-up and ${durationS} s measured, each with a fresh process; median (least-most).`,
+    `Load: ${connections} connections, pipelining 1, ${rates.map(loadName).join(' and ')}, by ${generatorName(generator)}; ` +
+      `${repetitions} interleaved runs a scenario and load of ${warmupS} s warm-up and ${durationS} s measured, each ` +
+      'with a fresh process; median (least-most).',
     'CPU: utime + stime of the process and its threads over the measured window, by its answers in that window.',
     ...(others.length === 0 ? [] : [disturbance(Math.max(...others), Math.max(...slowdowns))]),
   ];
+}
+
+function generatorName(generator: GeneratorName): string {
+  return generator === 'autocannon' ? 'autocannon' : "the benchmark's own client on bare sockets";
+}
+
+/** Memory of Redis, one line a fact that was measured. */
+export function memoryLines(memory: RedisMemory): string[] {
+  const lines: string[] = [];
+  if (memory.tokenBytes !== undefined) {
+    lines.push(`Redis, bytes a token: ${memory.tokenBytes} (record and place in its tenant's list; a million of them)`);
+  }
+  if (memory.usedTokenBytes !== undefined) {
+    lines.push(`Redis, bytes a token that was called: ${memory.usedTokenBytes} more (its counters and its usage)`);
+  }
+  if (memory.logEntryBytes !== undefined) {
+    lines.push(`Redis, bytes an entry of the access log: ${memory.logEntryBytes} (stream of proxy-bearer's entries)`);
+  }
+  return lines;
 }
 
 /** What each scenario is, one line each. */

@@ -15,6 +15,8 @@ export interface Subject {
   readonly origin: string;
   /** Redis, when the subject uses one. */
   readonly redisPid?: number;
+  /** Where Tollkeeper serves `/metrics`. */
+  readonly adminOrigin?: string;
   readonly plan: RequestPlan;
   /** Every answer's body is one of these, or holds `bodyContains`. */
   readonly bodies: readonly string[];
@@ -40,6 +42,8 @@ export interface Scenario {
   readonly about: string;
   /** Only with `--peers`, or by its name. */
   readonly isPeer: boolean;
+  /** Requests are too heavy for a higher fixed rate, requests/s. */
+  readonly rateMax?: number;
   /** Why it cannot run here, or undefined. */
   missing(): string | undefined;
   /** Node program of ours: `--profile` applies. */

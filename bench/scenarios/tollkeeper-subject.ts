@@ -37,6 +37,7 @@ export async function startSubject(stage: Stage, options: SubjectOptions, load: 
   return {
     pids: processTree(tollkeeper.pid),
     origin: tollkeeper.origin(load.plane),
+    adminOrigin: tollkeeper.origin('admin'),
     redisPid: store.pid,
     plan: load.plan,
     bodies: load.bodies,

@@ -18,14 +18,15 @@ export function childEnvironment(env: Readonly<Record<string, string>>): NodeJS.
   return { ...Object.fromEntries(inherited), ...env };
 }
 
-/** Runs `tollkeeper <args>` to its end. `input` goes to standard input. */
+/** Runs `tollkeeper <args>` to its end. `input` goes to standard input. `program`: entry point of another build. */
 export function runCommand(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
   input = '',
+  program = mainScript,
 ): Promise<CommandResult> {
   return new Promise((resolve, reject) => {
-    const child = spawnTied(process.execPath, [mainScript, ...args], { env: childEnvironment(env), stdio: 'pipe' });
+    const child = spawnTied(process.execPath, [program, ...args], { env: childEnvironment(env), stdio: 'pipe' });
     let stdout = '';
     let stderr = '';
     child.stdout?.on('data', (chunk: Buffer) => {
@@ -41,9 +42,13 @@ export function runCommand(
   });
 }
 
-/** Runs a command with `--json`, expects exit code 0 and answers what it printed. */
-export async function runJson<T>(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<T> {
-  const { code, stdout, stderr } = await runCommand([...args, '--json'], env);
+/** Runs a command with `--json`, expects exit code 0 and answers what it printed. `program`: another build's. */
+export async function runJson<T>(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+  program = mainScript,
+): Promise<T> {
+  const { code, stdout, stderr } = await runCommand([...args, '--json'], env, '', program);
   if (code !== 0) throw new Error(`tollkeeper ${args.join(' ')} ended with ${code}: ${stderr}`);
   return JSON.parse(stdout) as T;
 }

@@ -1,0 +1,130 @@
+/**
+ * What a change did: two commits of this repository, built and driven in turn by this benchmark.
+ *
+ *   npm run bench:compare -- REVISION [REVISION] [--scenario NAME]... [--rate N] [--repetitions N] [--duration S]
+ *
+ * Without a second revision the working tree, as it was built last, is what the first is compared with. Each has its own
+ * Redis, filled by its own command line. Runs alternate, A B A B …; ratios are taken between neighbours.
+ */
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { mainScript } from '../test/support/cli.js';
+import { Calm } from './harness/calm.js';
+import { measure, type Run } from './harness/measure.js';
+import { Stage } from './harness/stage.js';
+import { spreadOf, spreadText } from './report/spread.js';
+import { loadName } from './report/targets.js';
+import { scenarios } from './scenarios/all.js';
+
+interface Variant {
+  readonly name: string;
+  readonly stage: Stage;
+  readonly runs: Run[];
+}
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const worktrees: string[] = [];
+
+const { values, positionals } = parseArgs({
+  args: process.argv.slice(2),
+  allowPositionals: true,
+  options: {
+    scenario: { type: 'string', multiple: true, default: ['verify-bearer', 'proxy-bearer'] },
+    rate: { type: 'string', default: '0' },
+    repetitions: { type: 'string', default: '5' },
+    duration: { type: 'string', default: '4' },
+    warmup: { type: 'string', default: '2' },
+    connections: { type: 'string', default: '64' },
+  },
+});
+
+/** Entry point of a revision, checked out and built in a folder of its own. */
+function built(revision: string): string {
+  const folder = mkdtempSync(join(tmpdir(), 'tk-compare-'));
+  const run = (file: string, args: readonly string[], cwd: string): void =>
+    void execFileSync(file, args, { cwd, stdio: ['ignore', 'ignore', 'inherit'] });
+  run('git', ['worktree', 'add', '--detach', '--force', folder, revision], root);
+  worktrees.push(folder);
+  const lock = (dir: string): string => readFileSync(join(dir, 'package-lock.json'), 'utf8');
+  if (lock(folder) === lock(root)) symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
+  else run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], folder);
+  run('npm', ['run', '--silent', 'build'], folder);
+  return join(folder, 'dist/main.js');
+}
+
+function report(of: readonly [Variant, Variant]): void {
+  for (const name of values.scenario) {
+    const figures = of.map(({ runs }) => runs.filter((run) => run.scenario === name));
+    const failed = figures.flat().filter((run) => run.faults.length > 0);
+    for (const run of failed) console.log(`FAILED ${name}: ${run.faults.join('; ')}`);
+    const [before = [], after = []] = figures;
+    const pairs = before.flatMap((run, index) => {
+      const other = after[index];
+      const areGood = run.faults.length === 0 && other?.faults.length === 0;
+      return areGood && run.figures !== undefined && other.figures !== undefined ? [[run.figures, other.figures]] : [];
+    });
+    if (pairs.length === 0) continue;
+    for (const key of ['cpuUs', 'redisCpuUs', 'p99Ms'] as const) {
+      const [left, right] = [0, 1].map((at) => spreadText(spreadOf(pairs.map((pair) => pair[at]?.[key] ?? 0)), 2));
+      const ratio = spreadText(spreadOf(pairs.map((pair) => (pair[1]?.[key] ?? 0) / (pair[0]?.[key] ?? 0))), 3);
+      console.log(`${name} ${key}: ${of[0].name} ${left}, ${of[1].name} ${right}, ratio ${ratio}`);
+    }
+  }
+}
+
+async function main(): Promise<void> {
+  const [first, second] = positionals;
+  if (first === undefined) throw new Error('Which revisions? npm run bench:compare -- REVISION [REVISION]');
+  const variant = (name: string, program: string): Variant => ({ name, stage: new Stage(program), runs: [] });
+  const variants: [Variant, Variant] = [
+    variant(first, built(first)),
+    second === undefined ? variant('working tree', mainScript) : variant(second, built(second)),
+  ];
+  const calm = new Calm();
+  const rate = Number(values.rate);
+  const options = {
+    connections: Number(values.connections),
+    durationS: Number(values.duration),
+    warmupS: Number(values.warmup),
+    generator: 'sockets',
+    rate,
+    profileDir: undefined,
+  } as const;
+  try {
+    for (let repetition = 1; repetition <= Number(values.repetitions); repetition++) {
+      for (const name of values.scenario) {
+        const scenario = scenarios.find((each) => each.name === name);
+        if (scenario === undefined) throw new Error(`There is no scenario "${name}".`);
+        for (const { name: label, stage, runs } of variants) {
+          const run = { ...(await measure(scenario, stage, options, repetition)), slowdown: calm.slowdown() };
+          runs.push(run);
+          const result = run.faults.join('; ') || `${run.figures?.cpuUs.toFixed(2)} us/req`;
+          process.stderr.write(`compare: ${repetition} ${name}, ${loadName(rate)}, ${label}: ${result}\n`);
+        }
+      }
+    }
+  } finally {
+    await Promise.all(variants.map(({ stage }) => stage.close()));
+  }
+  report(variants);
+}
+
+process.once('exit', () => {
+  for (const folder of worktrees) {
+    rmSync(folder, { recursive: true, force: true });
+    execFileSync('git', ['worktree', 'prune'], { cwd: root });
+  }
+});
+// The exit handlers then end the children and remove the folders.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
+
+try {
+  await main();
+} catch (error) {
+  process.stderr.write(`compare: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 2;
+}
