@@ -136,7 +136,14 @@ export class Explainer {
     if (list.denial !== undefined) return;
     const path = normalisePath(rawPath);
     const pathDenial = path === '' ? badPath : query !== undefined && !queryAllowed(query) ? badQuery : undefined;
-    list.judge('path', pathDenial, pathDenial?.detail ?? (path === rawPath ? path : `${rawPath}, sent on as ${path}`));
+    list.judge(
+      'path',
+      pathDenial,
+      pathDenial?.detail ??
+        (path === rawPath
+          ? path
+          : `${rawPath}, sent on as ${path}; where a proxy asks, 400: it sends the path as it came`),
+    );
     if (list.denial !== undefined) return;
     request.path = path;
     request.route = routeOf(this.#policy, settings.wellKnown, method, path);

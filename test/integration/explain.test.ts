@@ -298,6 +298,11 @@ describe('an explanation', () => {
     expect((await explain({}, token('gone').id)).verdict.outcome).toBe('invalid-token');
   });
 
+  test('says where a path that is not in its normal form fares otherwise', async () => {
+    const found = checkOf(await explain({ target: '/api/v1/products/%41' }, token('bearer').id), 'path')?.found;
+    expect(found).toMatch(/%41, sent on as .*\/A; where a proxy asks, 400/);
+  });
+
   test('of a signing token shows what is to be signed, and never a signature', async () => {
     const assumed = await explain({ target: `${path}?b=1&a=2` }, token('hmac').id);
     expect(assumed.verdict.admitted).toBe(true);
