@@ -2,7 +2,14 @@
  * CPU of one admission, in Redis and in this process: `npx tsx bench/micro/admission.ts [rounds]`.
  * The best of ten rounds each, because other work on the machine only ever adds.
  */
-import { AdmitBatch, type AdmissionTicket, bindAdmit, type Verdict, verdictCodes } from '../../src/admission/admit.js';
+import {
+  AdmitBatch,
+  type AdmissionTicket,
+  bindAdmit,
+  serverCarrier,
+  type Verdict,
+  verdictCodes,
+} from '../../src/admission/admit.js';
 import { Admission } from '../../src/admission/batcher.js';
 import { compileLimits, type Limit } from '../../src/admission/limit.js';
 import { connectOrFail } from '../../src/redis/connect.js';
@@ -93,7 +100,7 @@ async function processUsPerRequest(concurrency: number, deny: boolean): Promise<
     deny ? [{ limit: 1, window: 3600, algorithm: 'sliding-window' }] : (limitSets['sliding-window'] ?? []),
   );
   const admission = new Admission({
-    redis,
+    carrier: serverCarrier(redis),
     queueMax: 10_000,
     commandTimeoutMs: 5000,
     observer: { batchAnswered: () => {}, storeFailed: () => {}, deniedLocally: () => {} },

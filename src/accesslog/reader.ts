@@ -4,8 +4,8 @@
  * An entry stands in the stream of the day on which its request arrived, in the order in which batches were written.
  * Its id (the time of writing) is therefore a little later than its `time`, minutes after an outage of Redis.
  */
-import type { Redis } from 'ioredis';
 import { keys } from '../redis/keys.js';
+import type { RedisConnection } from '../redis/target.js';
 import { noTenant } from './batch.js';
 import { dayName, dayOf, gapOutcome } from './entry.js';
 
@@ -58,16 +58,16 @@ const pageEntries = 500;
 const clockToleranceMs = 5 * 60_000;
 
 /** Entries of all tenants in the order of their writing, oldest first. */
-export function readForward(redis: Redis, range: LogRange): AsyncGenerator<LoggedEntry> {
+export function readForward(redis: RedisConnection, range: LogRange): AsyncGenerator<LoggedEntry> {
   return merged(redis, range, true);
 }
 
 /** As {@link readForward}, newest first. */
-export function readBackward(redis: Redis, range: LogRange): AsyncGenerator<LoggedEntry> {
+export function readBackward(redis: RedisConnection, range: LogRange): AsyncGenerator<LoggedEntry> {
   return merged(redis, range, false);
 }
 
-async function* merged(redis: Redis, range: LogRange, forward: boolean): AsyncGenerator<LoggedEntry> {
+async function* merged(redis: RedisConnection, range: LogRange, forward: boolean): AsyncGenerator<LoggedEntry> {
   const sources = range.tenants.map((tenant) => tenantEntries(redis, tenant, range, forward));
   const heads: { entry: LoggedEntry; source: AsyncGenerator<LoggedEntry> }[] = [];
   const firsts = await Promise.all(sources.map((source) => source.next()));
@@ -87,7 +87,7 @@ async function* merged(redis: Redis, range: LogRange, forward: boolean): AsyncGe
 }
 
 async function* tenantEntries(
-  redis: Redis,
+  redis: RedisConnection,
   tenant: string,
   range: LogRange,
   forward: boolean,
@@ -134,7 +134,7 @@ const lateMs = 15 * 60_000;
  * Entries as they are written, across midnight, until `signal` is aborted. `redis` is a connection of its own: it blocks.
  * While Redis is away it waits and goes on where it was.
  */
-export async function* follow(redis: Redis, options: FollowOptions): AsyncGenerator<LoggedEntry> {
+export async function* follow(redis: RedisConnection, options: FollowOptions): AsyncGenerator<LoggedEntry> {
   const positions = new Map<string, string>();
   const start = `${Math.max(0, Math.floor(options.fromMs) - 1)}-18446744073709551615`;
   let tenants: readonly string[] = [];
@@ -174,7 +174,7 @@ function currentStreams(tenants: readonly string[], nowMs: number): string[] {
 }
 
 /** Answers when the connection is usable again; at the latest after a second, for another try. */
-function readyOrAborted(redis: Redis, signal: AbortSignal): Promise<void> {
+function readyOrAborted(redis: RedisConnection, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const done = (): void => {
       clearTimeout(timer);

@@ -10,9 +10,9 @@
  * Hot path: `append` is an array push. Encoding happens once a batch, outside the request (see bench/micro).
  */
 import { randomBytes } from 'node:crypto';
-import type { Redis } from 'ioredis';
 import { keys } from '../redis/keys.js';
 import { bindScript, loadScript, type RunScript } from '../redis/scripts.js';
+import type { RedisConnection } from '../redis/target.js';
 import type { Logger } from '../telemetry/logger.js';
 import { type Metrics, storeErrorKind } from '../telemetry/metrics.js';
 import { type Batch, encodeBatch, logAppend, RecordNumbers } from './batch.js';
@@ -21,7 +21,7 @@ import type { LogEntry } from './entry.js';
 
 export interface AccessLogOptions {
   /** A connection of its own (`connect(target, 'log')`); the caller closes it after `close`. */
-  readonly redis: Redis;
+  readonly redis: RedisConnection;
   readonly retentionDays: number;
   readonly streamMaxEntries: number;
   readonly bufferMaxEntries: number;

@@ -9,6 +9,7 @@
 import type { Redis } from 'ioredis';
 import { keys } from '../redis/keys.js';
 import { bindScript, loadScript, type RunScript } from '../redis/scripts.js';
+import type { RedisConnection } from '../redis/target.js';
 
 const script = loadScript({
   name: 'admit',
@@ -17,7 +18,7 @@ const script = loadScript({
 });
 
 /** Binds the script to a connection. Its strings come back as Buffers: the verdicts are binary. */
-export function bindAdmit(redis: Redis): RunScript {
+export function bindAdmit(redis: RedisConnection): RunScript {
   return bindScript(redis, script, 'binary');
 }
 
@@ -103,6 +104,31 @@ export interface AdmissionTicket {
   admissionSettled(verdict: Verdict): void;
 }
 
+/** Tickets that travel together. It is used again when its tickets are settled. */
+export interface TicketBatch {
+  readonly tickets: AdmissionTicket[];
+  /** Forgets the tickets, and what is still to come of them. */
+  clear(): void;
+  /**
+   * Sends the tickets, in this turn. `installation` is the id the store must carry; `deadlineMs` (monotonic) is when
+   * they are given up. Rejects when none of them was answered.
+   */
+  send(installation: string, deadlineMs: number): Promise<unknown>;
+  /** Whether that is a reply to the last `send`. */
+  isReply(reply: unknown): boolean;
+  /** Hands each ticket its verdict out of such a reply. */
+  settle(reply: unknown, verdict: Verdict, settled: (ticket: AdmissionTicket, verdict: Verdict) => void): void;
+}
+
+/** How batches get to Redis. */
+export interface Carrier {
+  newBatch(): TicketBatch;
+  /** Hears that Redis can be asked again. */
+  onConnected(listener: () => void): void;
+  /** A batch was not answered. */
+  failed(): void;
+}
+
 const headSize = 2;
 const requestSize = 36;
 const verdictSize = 20;
@@ -119,6 +145,12 @@ export class AdmitBatch {
   readonly #claimIndex = new Map<string, number>();
   readonly #tokens: number[] = [];
   readonly #tenants: number[] = [];
+  readonly #metaKey: string;
+
+  /** `shard`: whose meta key is asked. On one server all shards share a batch, and any shard's will do. */
+  constructor(shard = '00') {
+    this.#metaKey = keys.meta(shard);
+  }
 
   /** Forgets the tickets; what was sent before is no longer readable. */
   clear(): void {
@@ -135,8 +167,7 @@ export class AdmitBatch {
     const claimIndex = this.#claimIndex;
     recordIndex.clear();
     claimIndex.clear();
-    // All shards of one server share a batch, so any shard's meta key will do.
-    const scriptKeys = [keys.meta('00')];
+    const scriptKeys = [this.#metaKey];
     const batch = Buffer.allocUnsafe(headSize + tickets.length * requestSize);
     for (let index = 0; index < tickets.length; index += 1) {
       const ticket = tickets[index] as AdmissionTicket;
@@ -190,6 +221,42 @@ export class AdmitBatch {
       }
       settled(tickets[index] as AdmissionTicket, verdict);
     }
+  }
+}
+
+/** Everything on one server: a batch is one call of the script. */
+export function serverCarrier(redis: Redis): Carrier {
+  const run = bindAdmit(redis);
+  return {
+    newBatch: () => new ServerBatch(run),
+    onConnected: (listener) => redis.on('ready', listener),
+    failed: () => {},
+  };
+}
+
+class ServerBatch implements TicketBatch {
+  readonly #batch = new AdmitBatch();
+  readonly #run: RunScript;
+  readonly tickets = this.#batch.tickets;
+
+  constructor(run: RunScript) {
+    this.#run = run;
+  }
+
+  clear(): void {
+    this.#batch.clear();
+  }
+
+  send(installation: string): Promise<unknown> {
+    return this.#batch.send(this.#run, installation);
+  }
+
+  isReply(reply: unknown): boolean {
+    return this.#batch.isReply(reply);
+  }
+
+  settle(reply: unknown, verdict: Verdict, settled: (ticket: AdmissionTicket, verdict: Verdict) => void): void {
+    this.#batch.settle(reply as Reply, verdict, settled);
   }
 }
 

@@ -14,19 +14,17 @@
  * - A refusal is repeated locally for up to a second (deny-cache.ts); after a few failures nobody waits (breaker.ts).
  *
  * What keeps it fast: no promise, closure or timer per request; one reused verdict; one timer and one command a batch.
- * An instance is one group of keys that may share a batch. On one server that is everything; on Redis Cluster it would
- * be one instance for each group of shards, chosen by the token's key, with nothing here to change.
+ * An instance is one group of keys that share batches, which its carrier takes to Redis: on one server that is
+ * everything, on a Cluster it is what lies on one node (cluster-admission.ts).
  */
-import type { Redis } from 'ioredis';
 import { Breaker, type BreakerState } from '../redis/breaker.js';
-import type { RunScript } from '../redis/scripts.js';
 import { type StoreErrorKind, storeErrorKind } from '../telemetry/metrics.js';
 import {
-  AdmitBatch,
   type AdmissionTicket,
-  bindAdmit,
   blankVerdict,
+  type Carrier,
   stateWithoutRedis,
+  type TicketBatch,
   type Verdict,
   type VerdictCode,
   verdictCodes,
@@ -48,8 +46,8 @@ export interface AdmissionObserver {
 }
 
 export interface AdmissionOptions {
-  /** A connection of purpose `admission`: it fails fast and queues nothing itself. */
-  readonly redis: Redis;
+  /** On connections of purpose `admission`: they fail fast and queue nothing themselves. */
+  readonly carrier: Carrier;
   readonly observer: AdmissionObserver;
   /** Tickets that may wait at once; the next is `overloaded`. */
   readonly queueMax: number;
@@ -58,25 +56,37 @@ export interface AdmissionOptions {
   readonly batchesInFlightMax?: number;
   /** Bounds how long one script holds Redis. */
   readonly batchSizeMax?: number;
-  /** Refusals remembered; 0 turns the deny cache off. */
-  readonly denialsMax?: number;
+  /** Refusals remembered; without one, an own of 10,000. */
+  readonly denials?: DenyCache;
+}
+
+/** What requests are handed to, and what others look at: {@link Admission}, or one for each node of a Cluster. */
+export interface AdmissionGate {
+  /** The id that the store must carry (its meta key); '' until the sidecar has learned it. */
+  installation: string;
+  readonly denials: DenyCache;
+  /** For metrics and readiness. */
+  readonly breakerState: BreakerState;
+  /** Takes a ticket; its `admissionSettled` is called once, in a later macrotask. */
+  submit(ticket: AdmissionTicket): void;
+  /** Gives up what waits and takes no more; batches in flight are still answered. Connections are the caller's. */
+  close(): void;
 }
 
 /** A batch in flight; reused when it has returned. */
 interface Flight {
-  readonly batch: AdmitBatch;
+  readonly batch: TicketBatch;
   sentAtMs: number;
   timer: NodeJS.Timeout | undefined;
   /** Raised when the flight ends, so that an answer after its deadline finds nobody. */
   serial: number;
 }
 
-export class Admission {
-  /** The id that the store must carry (its meta key); '' until the sidecar has learned it. */
+export class Admission implements AdmissionGate {
   installation = '';
   readonly denials: DenyCache;
 
-  readonly #run: RunScript;
+  readonly #carrier: Carrier;
   readonly #observer: AdmissionObserver;
   readonly #commandTimeoutMs: number;
   readonly #batchSizeMax: number;
@@ -104,15 +114,15 @@ export class Admission {
   readonly #turn = (): void => this.#endTurn();
 
   constructor(options: AdmissionOptions) {
-    this.#run = bindAdmit(options.redis);
+    this.#carrier = options.carrier;
     this.#observer = options.observer;
     this.#commandTimeoutMs = options.commandTimeoutMs;
     this.#batchSizeMax = options.batchSizeMax ?? 128;
-    this.denials = new DenyCache(options.denialsMax ?? 10_000);
+    this.denials = options.denials ?? new DenyCache(10_000);
     this.#ring = Array.from({ length: options.queueMax });
     this.#ringMs = new Float64Array(options.queueMax);
     this.#inFlightMax = options.batchesInFlightMax ?? 2;
-    options.redis.on('ready', () => this.#breaker.reconnected());
+    options.carrier.onConnected(() => this.#breaker.reconnected());
     this.#probing = setInterval(() => this.#probe(), probeIntervalMs);
     this.#probing.unref();
   }
@@ -200,7 +210,7 @@ export class Admission {
   }
 
   /** Moves up to `sizeMax` waiting tickets into `batch`; answers when the oldest of them was submitted. */
-  #fill(batch: AdmitBatch, nowMs: number, sizeMax: number): number {
+  #fill(batch: TicketBatch, nowMs: number, sizeMax: number): number {
     batch.clear();
     let oldestMs = nowMs;
     while (this.#waiting > 0 && batch.tickets.length < sizeMax) {
@@ -234,7 +244,7 @@ export class Admission {
   }
 
   #takeFlight(): Flight {
-    return this.#idle.pop() ?? { batch: new AdmitBatch(), sentAtMs: 0, timer: undefined, serial: 0 };
+    return this.#idle.pop() ?? { batch: this.#carrier.newBatch(), sentAtMs: 0, timer: undefined, serial: 0 };
   }
 
   #giveUpWaiting(): void {
@@ -260,7 +270,7 @@ export class Admission {
       Math.min(this.#commandTimeoutMs / 2, lastWaitMs),
     );
     flight.timer = setTimeout(() => setImmediate(expire), timeLeftMs);
-    flight.batch.send(this.#run, this.installation).then(
+    flight.batch.send(this.installation, nowMs + timeLeftMs).then(
       (reply) => {
         if (flight.serial === serial) this.#answered(flight, reply);
       },
@@ -288,6 +298,7 @@ export class Admission {
   #failed(flight: Flight, kind: StoreErrorKind): void {
     this.#land(flight);
     this.#breaker.failed(performance.now());
+    this.#carrier.failed();
     this.#observer.storeFailed(kind);
     this.#giveUp(flight);
     this.#sendWaiting();
@@ -300,12 +311,7 @@ export class Admission {
   }
 
   #settled(flight: Flight, ticket: AdmissionTicket, verdict: Verdict): void {
-    if (verdict.code === verdictCodes.limited || verdict.code === verdictCodes.quotaExceeded) {
-      this.denials.remember(ticket, verdict, flight.sentAtMs);
-    } else if (verdict.code === verdictCodes.unreadable) {
-      this.#observer.storeFailed('unreadable-record');
-    }
-    deliver(ticket, verdict);
+    conclude(this.denials, this.#observer, flight.sentAtMs, ticket, verdict);
   }
 
   #settleLocally(ticket: AdmissionTicket, reason: VerdictCode | Denial): void {
@@ -317,6 +323,22 @@ export class Admission {
     }
     deliver(ticket, verdict);
   }
+}
+
+/** Gives a ticket what Redis said of it. `sentAtMs`: when Redis was asked (monotonic). */
+export function conclude(
+  denials: DenyCache,
+  observer: AdmissionObserver,
+  sentAtMs: number,
+  ticket: AdmissionTicket,
+  verdict: Verdict,
+): void {
+  if (verdict.code === verdictCodes.limited || verdict.code === verdictCodes.quotaExceeded) {
+    denials.remember(ticket, verdict, sentAtMs);
+  } else if (verdict.code === verdictCodes.unreadable) {
+    observer.storeFailed('unreadable-record');
+  }
+  deliver(ticket, verdict);
 }
 
 /** A throw in one ticket's callback is a bug; it surfaces as one, and the other tickets are settled all the same. */

@@ -2,7 +2,8 @@
  * What admission would say of one request now, and how full each limit is: lua/admit.lua itself, asked to write nothing.
  * Nothing is charged and no signature is used up, so it can be asked as often as one likes.
  */
-import type { Redis } from 'ioredis';
+import { allShards, shardNumberOf } from '../redis/keys.js';
+import type { RedisConnection } from '../redis/target.js';
 import { AdmitBatch, type AdmissionTicket, bindAdmit, blankVerdict, type Verdict } from './admit.js';
 
 /** A limit before the request: units left, units when full, and ms until units come back (0 when it is full). */
@@ -28,8 +29,12 @@ const stateSize = 18;
  * Asks. `installation`: the id the store must carry.
  * @throws what the connection or Redis says.
  */
-export async function previewAdmission(redis: Redis, installation: string, ticket: PreviewTicket): Promise<Preview> {
-  const batch = new AdmitBatch();
+export async function previewAdmission(
+  redis: RedisConnection,
+  installation: string,
+  ticket: PreviewTicket,
+): Promise<Preview> {
+  const batch = new AdmitBatch(allShards[shardNumberOf(ticket.tokenKey)]);
   batch.tickets.push({ ...ticket, waitingSinceMs: 0, cancelled: false, admissionSettled: () => {} });
   const reply = await batch.send(bindAdmit(redis), installation, undefined, true);
   if (!batch.isReply(reply)) throw new Error('lua/admit.lua answered a preview in another form');

@@ -1,26 +1,18 @@
-import type { Redis } from 'ioredis';
-import type { DenyCache } from '../admission/deny-cache.js';
-import type { OutageLimits } from '../admission/outage.js';
-import { changesChannel, keys } from '../redis/keys.js';
-
 /**
  * Follows what other processes announce of tokens and tenants. The deny cache may stand in for Redis only while this
  * process hears of every change; what is known for an outage is forgotten by it.
  */
-export function followChanges(redis: Redis, denials: DenyCache, outage: OutageLimits): void {
-  const hears = (yes: boolean): void => {
-    denials.enabled = yes;
-  };
-  redis.on('ready', () => {
-    redis.subscribe(changesChannel).then(
-      () => hears(true),
-      () => hears(false),
-    );
-  });
-  redis.on('close', () => hears(false));
-  redis.on('message', (_channel: string, subject: string) => {
-    const colon = subject.indexOf(':');
-    const name = subject.slice(colon + 1);
+import { Cluster, type Redis } from 'ioredis';
+import type { DenyCache } from '../admission/deny-cache.js';
+import type { OutageLimits } from '../admission/outage.js';
+import { ClusterNodes, type NodeName } from '../redis/cluster-nodes.js';
+import { changesChannel, keys } from '../redis/keys.js';
+import type { RedisConnection } from '../redis/target.js';
+
+/** `redis`: a connection of purpose `changes`. Answers what ends it; the connection is the caller's to close. */
+export function followChanges(redis: RedisConnection, denials: DenyCache, outage: OutageLimits): () => void {
+  const changed = (subject: string): void => {
+    const name = subject.slice(subject.indexOf(':') + 1);
     if (subject.startsWith('token:')) {
       denials.forgetToken(keys.token(name));
       outage.forget(keys.token(name));
@@ -28,5 +20,55 @@ export function followChanges(redis: Redis, denials: DenyCache, outage: OutageLi
       denials.forgetTenant(keys.tenant(name));
       outage.forget(keys.tenant(name));
     }
+  };
+  const hears = (yes: boolean): void => {
+    if (denials.enabled !== yes) denials.enabled = yes;
+  };
+  if (redis instanceof Cluster) return listenToCluster(redis, changed, hears);
+  listen(redis, changed, hears);
+  return () => {};
+}
+
+/**
+ * A node passes on what is announced at any other, but only while they hear each other: so every primary is listened
+ * to, and a change is heard from the node on which it was made.
+ */
+function listenToCluster(
+  cluster: Cluster,
+  changed: (subject: string) => void,
+  hearsAll: (yes: boolean) => void,
+): () => void {
+  const nodes = new ClusterNodes(cluster);
+  const heard = new Set<NodeName>();
+  const known = new WeakSet<Redis>();
+  const judge = (): void => {
+    const owners = nodes.owners();
+    hearsAll(owners.length > 0 && owners.every((node) => heard.has(node)));
+  };
+  nodes.onChange(() => {
+    for (const node of nodes.owners()) {
+      const redis = nodes.connection(node);
+      if (known.has(redis)) continue;
+      known.add(redis);
+      listen(redis, changed, (hears) => {
+        if (hears) heard.add(node);
+        else heard.delete(node);
+        judge();
+      });
+    }
+    judge();
   });
+  return () => nodes.close();
+}
+
+/** `hears` is told whether the connection would bring every announcement. */
+function listen(redis: Redis, changed: (subject: string) => void, hears: (yes: boolean) => void): void {
+  redis.on('ready', () => {
+    redis.subscribe(changesChannel).then(
+      () => hears(true),
+      () => hears(false),
+    );
+  });
+  redis.on('close', () => hears(false));
+  redis.on('message', (_channel: string, subject: string) => changed(subject));
 }

@@ -2,9 +2,11 @@
  * The data plane of one process: its parts built bottom-up, its listener opened last, everything closed in reverse.
  * With one worker it lives in the process that was started, else in each worker; it is the same either way.
  */
-import type { Redis } from 'ioredis';
 import { AccessLog } from '../accesslog/writer.js';
-import { Admission } from '../admission/batcher.js';
+import { Cluster } from 'ioredis';
+import { serverCarrier } from '../admission/admit.js';
+import { Admission, type AdmissionGate } from '../admission/batcher.js';
+import { ClusterAdmission } from '../admission/cluster-admission.js';
 import { OutageLimits } from '../admission/outage.js';
 import { parseAddress } from '../config/formats.js';
 import { logRedisSettings, redisSettings, upstreamOrigin } from '../config/require.js';
@@ -22,9 +24,10 @@ import { VerifyListener } from '../dataplane/verify-listener.js';
 import { createHeaderClassifier } from '../http/drop-list.js';
 import { AddressList, TrustedProxies } from '../http/forwarded.js';
 import type { Policy } from '../policy/routes.js';
-import { type ConnectionPurpose, connect, type RedisTarget, settled } from '../redis/connect.js';
+import { type ConnectionPurpose, connect, settled } from '../redis/connect.js';
+import type { RedisConnection, RedisTarget } from '../redis/target.js';
 import type { Logger } from '../telemetry/logger.js';
-import { Metrics } from '../telemetry/metrics.js';
+import { Metrics, type StoreErrorKind } from '../telemetry/metrics.js';
 import { RecordCache } from '../token/cache.js';
 import { findForeignId } from '../token/foreign-lookup.js';
 import { Upstream } from '../upstream/upstream.js';
@@ -49,7 +52,8 @@ const connectedWithinMs = 2000;
 export class DataProcess {
   readonly metrics: Metrics;
   readonly #config: DataProcessConfig;
-  readonly #connections: readonly Redis[];
+  /** Each answers when a connection that requests need stands, or after the time it is given. */
+  readonly #connected: ((timeoutMs: number) => Promise<void>)[] = [];
   readonly #pipeline: Pipeline;
   readonly #data: DataplaneListener | undefined;
   readonly #verify: VerifyListener | undefined;
@@ -86,7 +90,7 @@ export class DataProcess {
     const target = redisSettings(config);
     const origin = upstreamOrigin(config);
 
-    const open = (purpose: ConnectionPurpose, at: RedisTarget): Redis => {
+    const open = (purpose: ConnectionPurpose, at: RedisTarget): RedisConnection => {
       const redis = connect(at, purpose);
       closers.add(() => redis.disconnect());
       return redis;
@@ -95,7 +99,7 @@ export class DataProcess {
     const control = open('control', target);
     const changes = open('changes', target);
     const logRedis = open('log', logRedisSettings(config));
-    this.#connections = [control, admissionRedis];
+    this.#connected.push((timeoutMs) => settled(control, timeoutMs));
 
     const metrics = new Metrics(packageVersion(), {
       requestsInFlight: () => pipeline.inFlight,
@@ -123,23 +127,31 @@ export class DataProcess {
       if (remaining > 0) logger.error({ remaining }, 'log entries were lost: Redis did not take them');
     });
 
-    const admission = new Admission({
-      redis: admissionRedis,
+    const admissionOptions = {
       observer: {
-        batchAnswered: (size, durationMs) => {
+        batchAnswered: (size: number, durationMs: number) => {
           metrics.observeAdmissionBatch(size);
           metrics.observeAdmission(durationMs / 1000);
         },
-        storeFailed: (kind) => metrics.storeError(kind),
+        storeFailed: (kind: StoreErrorKind) => metrics.storeError(kind),
         deniedLocally: () => {},
       },
       queueMax: config.admissionQueueMax,
       commandTimeoutMs: config.redisCommandTimeoutMs,
-    });
+    };
+    let admission: AdmissionGate;
+    if (admissionRedis instanceof Cluster) {
+      const onCluster = new ClusterAdmission({ cluster: admissionRedis, ...admissionOptions });
+      this.#connected.push((timeoutMs) => onCluster.settled(timeoutMs));
+      admission = onCluster;
+    } else {
+      this.#connected.push((timeoutMs) => settled(admissionRedis, timeoutMs));
+      admission = new Admission({ carrier: serverCarrier(admissionRedis), ...admissionOptions });
+    }
     closers.add(() => admission.close());
     const breakerOpen = (): boolean => admission.breakerState !== 'closed';
     const outage = new OutageLimits(config.recordCacheMax, config.outageServeMaxS * 1000);
-    followChanges(changes, admission.denials, outage);
+    closers.add(followChanges(changes, admission.denials, outage));
 
     const readiness = new Readiness(
       control,
@@ -231,7 +243,7 @@ export class DataProcess {
    * @throws OperatorError when an address cannot be listened on.
    */
   async listen(): Promise<ServingAddresses> {
-    await Promise.all(this.#connections.map((redis) => settled(redis, connectedWithinMs)));
+    await Promise.all(this.#connected.map((connected) => connected(connectedWithinMs)));
     await this.#readiness.start();
     const data = await this.#data?.listen();
     const verify = await this.#verify?.listen();

@@ -4,8 +4,8 @@
  * A Redis that came back empty, or another one under the same address, must not be taken for "no token exists": its
  * installation id differs, admission answers 503, and this says so until the operator restarts on purpose.
  */
-import type { Redis } from 'ioredis';
 import { readInstallation } from '../redis/meta.js';
+import type { RedisConnection } from '../redis/target.js';
 import type { Logger } from '../telemetry/logger.js';
 
 const checkIntervalMs = 1000;
@@ -17,7 +17,7 @@ export interface ReadinessReport {
 }
 
 export class Readiness {
-  readonly #redis: Redis;
+  readonly #redis: RedisConnection;
   readonly #logger: Logger;
   readonly #adopt: (installation: string) => void;
   readonly #others: () => string[];
@@ -32,7 +32,7 @@ export class Readiness {
    * `redis` is the control connection. `adopt` hears the installation id once, when the first one is seen. `others` adds
    * reasons of other parts (breaker, draining).
    */
-  constructor(redis: Redis, logger: Logger, adopt: (installation: string) => void, others: () => string[]) {
+  constructor(redis: RedisConnection, logger: Logger, adopt: (installation: string) => void, others: () => string[]) {
     this.#redis = redis;
     this.#logger = logger;
     this.#adopt = adopt;

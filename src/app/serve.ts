@@ -3,12 +3,12 @@
  * looks at it. Listeners open last and close first. No decision about a request is made here.
  */
 import { AdminServer } from '../admin/server.js';
-import { requireKey, upstreamOrigin } from '../config/require.js';
+import { redisSettings, upstreamOrigin } from '../config/require.js';
 import type { Config } from '../config/schema.js';
 import type { OperatorError } from '../core/failure.js';
 import { loadPolicy } from '../policy/load.js';
 import type { Policy } from '../policy/routes.js';
-import { displayAddress } from '../redis/connect.js';
+import { displayTarget } from '../redis/target.js';
 import { createLogger, type Logger } from '../telemetry/logger.js';
 import { openAdminApi } from './admin-api.js';
 import { type DataPlane, inThisProcess } from './data-plane.js';
@@ -36,7 +36,7 @@ export interface RunningApp {
  */
 export async function serve(config: Config, logger: Logger = createLogger(config.logLevel)): Promise<RunningApp> {
   const upstream = upstreamOrigin(config);
-  const redis = displayAddress(requireKey(config, 'redisUrl'));
+  const redis = displayTarget(redisSettings(config));
   const { policy: source } = config;
   const current = { policy: loadPolicy(source) };
   await requireFreeAddresses(config);

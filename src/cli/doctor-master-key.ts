@@ -1,7 +1,7 @@
 /** Whether the master keys that `tollkeeper doctor` was given open the secrets of the HMAC tokens there are. */
-import type { Redis } from 'ioredis';
 import type { Config } from '../config/schema.js';
 import { type MasterKeys, openSecret, parseMasterKeys, sealingKeyId } from '../credential/sealed-secret.js';
+import type { RedisConnection } from '../redis/target.js';
 import { RecordError } from '../tenant/record-reader.js';
 import { type ScannedToken, scanTokens } from '../token/scan.js';
 import { decodeTokenRecord, type TokenRecord } from '../token/token.js';
@@ -24,12 +24,12 @@ interface Census {
 }
 
 /** @throws what the connection says. */
-export async function checkMasterKey(redis: Redis, config: Config): Promise<Check> {
+export async function checkMasterKey(redis: RedisConnection, config: Config): Promise<Check> {
   const keys = config.masterKey === undefined ? undefined : parseMasterKeys(config.masterKey);
   return judge(await count(redis, keys), keys);
 }
 
-async function count(redis: Redis, keys: MasterKeys | undefined): Promise<Census> {
+async function count(redis: RedisConnection, keys: MasterKeys | undefined): Promise<Census> {
   const census: Census = { tokens: 0, hmac: 0, older: 0, unopened: 0, missingKeys: new Set(), isWhole: true };
   for await (const page of scanTokens(redis, pageTokens)) {
     if (census.tokens >= tokensMax) {

@@ -1,10 +1,10 @@
 /** What `tollkeeper doctor` asks of a Redis. A user that may not ask something gets a warning, never a crash. */
-import type { Redis } from 'ioredis';
-import { logRedisSettings, redisSettings } from '../config/require.js';
+import { logRedisSettings, minReplicas, redisSettings } from '../config/require.js';
 import type { Config } from '../config/schema.js';
 import { OperatorError } from '../core/failure.js';
-import { connectOrFail, displayAddress, type RedisTarget } from '../redis/connect.js';
+import { connectOrFail } from '../redis/connect.js';
 import { readInstallation } from '../redis/meta.js';
+import { displayTarget, type RedisConnection, type RedisTarget } from '../redis/target.js';
 import { type Check, fail, ok, warn } from './doctor-check.js';
 import { checkMasterKey } from './doctor-master-key.js';
 
@@ -33,13 +33,13 @@ export async function checkRedis(config: Config): Promise<Check[]> {
 async function withRedis(
   name: string,
   target: () => RedisTarget,
-  checks: (redis: Redis) => Promise<Check[]>,
+  checks: (redis: RedisConnection) => Promise<Check[]>,
 ): Promise<Check[]> {
-  let redis: Redis;
+  let redis: RedisConnection;
   let address: string;
   try {
     const redisTarget = target();
-    address = displayAddress(redisTarget.url);
+    address = displayTarget(redisTarget);
     redis = await connectOrFail(redisTarget);
   } catch (error) {
     if (error instanceof OperatorError) return [fail(name, 'cannot be used', error.message)];
@@ -52,21 +52,21 @@ async function withRedis(
   }
 }
 
-async function checkTokenRedis(redis: Redis, config: Config): Promise<Check[]> {
+async function checkTokenRedis(redis: RedisConnection, config: Config): Promise<Check[]> {
   const info = await readInfo(redis);
   return [
     checkVersion('redis version', info),
     await checkScripts(redis),
     await checkPersistence(redis, info),
     checkEviction(info),
-    await checkReplicas(redis, info, config.redisMinReplicas),
+    await checkReplicas(redis, info, minReplicas(config)),
     await checkClock(redis),
     await checkInstallation(redis),
     await checkSecrets(redis, config),
   ];
 }
 
-async function checkSecrets(redis: Redis, config: Config): Promise<Check> {
+async function checkSecrets(redis: RedisConnection, config: Config): Promise<Check> {
   const check = await asked(checkMasterKey(redis, config));
   return isRefusal(check) ? notTold('masterKey', check, 'to read the keys tk:*') : check;
 }
@@ -78,7 +78,7 @@ interface Refusal {
   readonly refusal: string;
 }
 
-async function readInfo(redis: Redis): Promise<Info> {
+async function readInfo(redis: RedisConnection): Promise<Info> {
   const reply = await asked(redis.info());
   if (typeof reply !== 'string') return reply;
   return new Map(
@@ -106,7 +106,7 @@ function notTold(check: string, { refusal }: Refusal, permission: string): Check
 }
 
 /** One setting of the server; '' when it does not know it. */
-async function setting(redis: Redis, name: string): Promise<string | Refusal> {
+async function setting(redis: RedisConnection, name: string): Promise<string | Refusal> {
   const reply = await asked(redis.config('GET', name));
   return isRefusal(reply) ? reply : (reply[1] ?? '');
 }
@@ -120,14 +120,14 @@ function checkVersion(check: string, info: Info): Check {
   return fail(check, found || 'unknown', 'Use Redis 7.0 or newer, or Valkey.');
 }
 
-async function checkScripts(redis: Redis): Promise<Check> {
+async function checkScripts(redis: RedisConnection): Promise<Check> {
   const reply = await asked(redis.eval("return redis.call('TIME')[1]", 0));
   if (!isRefusal(reply)) return ok('redis scripts', 'run');
   const todo = 'Allow this Redis user +eval, +evalsha and +time: every decision is a script.';
   return fail('redis scripts', reply.refusal, todo);
 }
 
-async function checkPersistence(redis: Redis, info: Info): Promise<Check> {
+async function checkPersistence(redis: RedisConnection, info: Info): Promise<Check> {
   const check = 'redis persistence';
   if (isRefusal(info)) return notTold(check, info, '+info');
   if (info.get('aof_last_write_status') === 'err' || info.get('rdb_last_bgsave_status') === 'err') {
@@ -178,7 +178,7 @@ function checkEviction(info: Info): Check {
   return warn(check, `${policy}, memory ${Math.round(usedShare * 100)} % used`, todo);
 }
 
-async function checkReplicas(redis: Redis, info: Info, needed: number): Promise<Check> {
+async function checkReplicas(redis: RedisConnection, info: Info, needed: number): Promise<Check> {
   const check = 'redis replicas';
   if (isRefusal(info)) return notTold(check, info, '+info');
   if (info.get('role') === 'slave') {
@@ -205,7 +205,7 @@ async function checkReplicas(redis: Redis, info: Info, needed: number): Promise<
   );
 }
 
-async function checkClock(redis: Redis): Promise<Check> {
+async function checkClock(redis: RedisConnection): Promise<Check> {
   const check = 'redis clock';
   const before = Date.now();
   const reply = await asked(redis.time());
@@ -221,7 +221,7 @@ async function checkClock(redis: Redis): Promise<Check> {
   return Math.abs(aheadMs) < clockFailMs ? warn(check, found, todo) : fail(check, found, todo);
 }
 
-async function checkInstallation(redis: Redis): Promise<Check> {
+async function checkInstallation(redis: RedisConnection): Promise<Check> {
   const check = 'tollkeeper data';
   try {
     const installation = await readInstallation(redis);

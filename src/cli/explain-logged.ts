@@ -29,9 +29,8 @@ export async function explainLogged(config: Config, question: LoggedQuestion, co
   const nowMs = Date.now();
   const fromMs = sinceTime(since, nowMs);
   const slugs = await withStore(config, (store) => store.ask(() => store.redis.zrange(keys.tenants(), 0, '-1')));
-  const logConfig = { ...config, redisUrl: config.logRedisUrl ?? config.redisUrl };
   const entries = await withStore(
-    logConfig,
+    config.logRedisUrl === undefined ? config : { ...withoutTokenRedis(config), redisUrl: config.logRedisUrl },
     (log) => log.ask(() => findLoggedRequests(log.redis, ['', ...slugs], requestId, fromMs, nowMs + clockToleranceMs)),
     { mayBeEmpty: true },
   );
@@ -47,6 +46,11 @@ export async function explainLogged(config: Config, question: LoggedQuestion, co
     const meaning = problem === null ? {} : { meaning: problem.title, 'what to do': problem.remedy };
     printFields(context, { ...entry, ...meaning });
   }
+}
+
+/** The log lies on a server of its own. */
+function withoutTokenRedis({ redisCluster: _cluster, redisSentinels: _sentinels, ...config }: Config): Config {
+  return config;
 }
 
 /** What the catalogue says of the outcome; null for what was forwarded and for a client that left. */

@@ -1,5 +1,4 @@
 /** `tollkeeper logs`: the access log of one or all tenants, past or as it is written. */
-import type { Redis } from 'ioredis';
 import { type Command, Option } from 'commander';
 import { gapOutcome } from '../accesslog/entry.js';
 import {
@@ -15,6 +14,7 @@ import { logRedisSettings, redisSettings } from '../config/require.js';
 import { OperatorError } from '../core/failure.js';
 import { connectOrFail } from '../redis/connect.js';
 import { keys } from '../redis/keys.js';
+import type { RedisConnection } from '../redis/target.js';
 import { configOf } from './config-option.js';
 import type { CliContext } from './context.js';
 import { printable } from './output.js';
@@ -72,7 +72,7 @@ async function printLogs(config: Config, options: LogsOptions, context: CliConte
 }
 
 async function printPast(
-  redis: Redis,
+  redis: RedisConnection,
   range: LogRange,
   limit: number | undefined,
   print: (entry: LoggedEntry) => void,
@@ -116,12 +116,12 @@ async function printLive(
 }
 
 /** The tenant asked for, else all and '' (no tenant). */
-async function tenantsOf(store: Redis, tenant: string | undefined): Promise<string[]> {
+async function tenantsOf(store: RedisConnection, tenant: string | undefined): Promise<string[]> {
   if (tenant !== undefined) return [tenant === '_' ? '' : tenant];
   return ['', ...(await store.zrange(keys.tenants(), 0, '-1'))];
 }
 
-async function redisTimeMs(redis: Redis): Promise<number> {
+async function redisTimeMs(redis: RedisConnection): Promise<number> {
   const [seconds, microseconds] = await redis.time();
   return Number(seconds) * 1000 + Math.floor(Number(microseconds) / 1000);
 }

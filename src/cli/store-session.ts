@@ -1,11 +1,11 @@
 /** One command's connection to Redis: opened, checked, used, closed. */
-import type { Redis } from 'ioredis';
-import { logRedisSettings, redisSettings } from '../config/require.js';
+import { logRedisSettings, minReplicas, redisSettings } from '../config/require.js';
 import type { Config } from '../config/schema.js';
 import { OperatorError } from '../core/failure.js';
 import { connectOrFail } from '../redis/connect.js';
 import { requireInstallation } from '../redis/meta.js';
 import { Store } from '../redis/store.js';
+import type { RedisConnection } from '../redis/target.js';
 
 /**
  * Runs `use` with the store of tokens and tenants and closes it whatever happens.
@@ -18,7 +18,7 @@ export async function withStore<T>(
   { mayBeEmpty }: { readonly mayBeEmpty: boolean } = { mayBeEmpty: false },
 ): Promise<T> {
   const redis = await connectOrFail(redisSettings(config));
-  const store = new Store(redis, { redisMinReplicas: config.redisMinReplicas });
+  const store = new Store(redis, { redisMinReplicas: minReplicas(config) });
   try {
     if (!mayBeEmpty) await store.ask(() => requireInstallation(redis));
     return await use(store);
@@ -35,7 +35,7 @@ export async function withLogRedis<T>(
   config: Config,
   store: Store,
   note: (line: string) => void,
-  use: (redis: Redis) => Promise<T>,
+  use: (redis: RedisConnection) => Promise<T>,
 ): Promise<T | undefined> {
   const elsewhere = config.logRedisUrl !== undefined && config.logRedisUrl !== config.redisUrl;
   let redis = store.redis;

@@ -16,6 +16,9 @@ export function contradictionsIn(settings: Settings): Contradiction[] {
   return [
     ...halfPair(settings, 'tlsCert', 'tlsKey'),
     ...halfPair(settings, 'redisTlsCert', 'redisTlsKey'),
+    ...halfPair(settings, 'redisSentinels', 'redisSentinelName'),
+    ...severalRedis(settings),
+    ...accessWithoutNodes(settings),
     ...tlsFilesWithoutTls(settings),
     ...listenersCollide(settings),
     ...nothingListens(settings),
@@ -30,15 +33,55 @@ function halfPair(settings: Settings, one: ConfigKey, other: ConfigKey): Contrad
   return [{ key: present, message: `set without ${absent}; set both or neither`, source, keys: [one, other] }];
 }
 
+const redisKeys = ['redisUrl', 'redisCluster', 'redisSentinels'] as const;
+
+/** Tokens lie in one place. */
+function severalRedis(settings: Settings): Contradiction[] {
+  const present = redisKeys.filter((key) => settings.has(key));
+  const [first, ...others] = present;
+  return others.map((key) => ({
+    key,
+    message: `set, and ${first} too (${settings.get(first as ConfigKey)?.source}); tokens lie in one Redis, so keep one of them`,
+    source: settings.get(key)?.source ?? '',
+    keys: present,
+  }));
+}
+
+/** Users, passwords and TLS that no connection would use: the operator takes for protected what is not. */
+function accessWithoutNodes(settings: Settings): Contradiction[] {
+  const hasSentinels = settings.has('redisSentinels');
+  const hasNodes = hasSentinels || settings.has('redisCluster');
+  const unused = (key: ConfigKey, used: boolean, advice: string): Contradiction[] => {
+    const setting = settings.get(key);
+    if (setting === undefined || setting.value === false || used) return [];
+    return [{ key, message: `set, but ${advice}`, source: setting.source, keys: [key, ...redisKeys] }];
+  };
+  const inUrl = settings.has('redisUrl');
+  const forNodes = inUrl
+    ? 'redisUrl is used, and user, password and TLS stand in it (rediss://user:password@host)'
+    : 'neither redisCluster nor redisSentinels is set; remove it';
+  const forSentinels = 'redisSentinels is not set; remove it';
+  return [
+    ...unused('redisUser', hasNodes, forNodes),
+    ...unused('redisPassword', hasNodes, forNodes),
+    ...unused('redisTls', hasNodes, forNodes),
+    ...unused('redisSentinelUser', hasSentinels, forSentinels),
+    ...unused('redisSentinelPassword', hasSentinels, forSentinels),
+  ];
+}
+
 function tlsFilesWithoutTls(settings: Settings): Contradiction[] {
   const urls = (['redisUrl', 'logRedisUrl'] as const).flatMap((key) => (settings.get(key)?.value as string) ?? []);
-  if (urls.length === 0 || urls.some((url) => url.startsWith('rediss:'))) return [];
+  const hasNodes = settings.has('redisCluster') || settings.has('redisSentinels');
+  if (urls.length === 0 && !hasNodes) return [];
+  if (urls.some((url) => url.startsWith('rediss:')) || settings.get('redisTls')?.value === true) return [];
+  const remedy = hasNodes ? 'set redisTls' : 'use a rediss:// URL';
   return (['redisTlsCa', 'redisTlsCert', 'redisTlsKey'] as const).flatMap((key) => {
     const setting = settings.get(key);
-    const message = 'set, but Redis is reached without TLS; use a rediss:// URL or remove it';
+    const message = `set, but Redis is reached without TLS; ${remedy} or remove it`;
     return setting === undefined
       ? []
-      : [{ key, message, source: setting.source, keys: [key, 'redisUrl', 'logRedisUrl'] }];
+      : [{ key, message, source: setting.source, keys: [key, 'redisTls', 'logRedisUrl', ...redisKeys] }];
   });
 }
 

@@ -77,7 +77,7 @@ function exampleLine(key: ConfigKey): string {
   if (about.kind === 'policy') return examplePolicy;
   // A secret that is no address is better kept out of the file.
   const name = about.secret && about.example?.startsWith('/') ? `${key}File` : key;
-  return `${alwaysSet.includes(key) ? '' : '# '}${name}: ${yamlValue(exampleOf(about))}`;
+  return `${alwaysSet.includes(key) ? '' : '# '}${name}: ${exampleValue(about)}`;
 }
 
 /** What `serve` cannot do without. */
@@ -94,6 +94,12 @@ const examplePolicy = `policy: # or the path of a file that holds it
 function exampleOf(about: KeyDescription): string {
   if (about.example === undefined) throw new Error('a key without a default needs an example');
   return about.example;
+}
+
+function exampleValue(about: KeyDescription): string {
+  const example = exampleOf(about);
+  if (about.kind === 'list') return `[${example.split(', ').map(yamlValue).join(', ')}]`;
+  return about.kind === 'integer' ? example : yamlValue(example);
 }
 
 /** JSON is YAML, and plain words need no quotes. */

@@ -9,7 +9,7 @@
  * request is charged nothing. `settled` is the only place where a request goes back a stage.
  */
 import { type Verdict, verdictCodes } from '../admission/admit.js';
-import type { Admission } from '../admission/batcher.js';
+import type { AdmissionGate } from '../admission/batcher.js';
 import type { OutageLimits } from '../admission/outage.js';
 import { type LimitHeaders, writeRateHeaders } from '../admission/rate-headers.js';
 import type { AccessLog } from '../accesslog/writer.js';
@@ -70,7 +70,7 @@ export interface PipelineParts {
   readonly failures: AuthFailures;
   readonly cache: RecordCache;
   readonly secrets: HmacSecrets;
-  readonly admission: Admission;
+  readonly admission: AdmissionGate;
   readonly outage: OutageLimits;
   readonly overload: Overload;
   /** Undefined where nothing is forwarded: the data plane does not listen. */

@@ -1,6 +1,6 @@
 /** What the demo finds in its Redis: two tenants and their tokens. */
 import { parseMasterKeys, sealSecret } from '../credential/sealed-secret.js';
-import { redisSettings, requireKey } from '../config/require.js';
+import { minReplicas, redisSettings, requireKey } from '../config/require.js';
 import type { Config } from '../config/schema.js';
 import { connectOrFail } from '../redis/connect.js';
 import { Store } from '../redis/store.js';
@@ -54,7 +54,7 @@ const metadataKey = 'demo';
  */
 export async function prepareTenants(config: Config): Promise<DemoTokens> {
   const redis = await connectOrFail(redisSettings(config));
-  const store = new Store(redis, { redisMinReplicas: config.redisMinReplicas });
+  const store = new Store(redis, { redisMinReplicas: minReplicas(config) });
   try {
     const tenantRepository = new TenantRepository(store);
     const masterKeys = parseMasterKeys(requireKey(config, 'masterKey'));

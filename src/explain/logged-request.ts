@@ -1,6 +1,6 @@
 /** Finds requests in the access log by their id, which stands in every answer (`X-Request-Id`, `instance`). */
-import type { Redis } from 'ioredis';
 import { type LoggedEntry, readBackward } from '../accesslog/reader.js';
+import type { RedisConnection } from '../redis/target.js';
 
 /** Entries of one id that are answered, at most: a client may send the same id again and again. */
 const entriesMax = 20;
@@ -11,7 +11,7 @@ const entriesMax = 20;
  * @throws what the connection says.
  */
 export async function findLoggedRequests(
-  redis: Redis,
+  redis: RedisConnection,
   tenants: readonly string[],
   requestId: string,
   fromMs: number,

@@ -2,54 +2,103 @@
  * Connections to Redis, one purpose each. ioredis' defaults do not fit a request path (a frozen server hangs every
  * request, a lost reply runs a command twice), so every option that decides behaviour in a fault is set here.
  */
-import { Redis, type RedisOptions } from 'ioredis';
+import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
 import { OperatorError } from '../core/failure.js';
+import { reconnectDelayMs } from './reconnect.js';
+import {
+  addressVariable,
+  type ClusterTarget,
+  displayTarget,
+  type RedisConnection,
+  type RedisTarget,
+  type SentinelTarget,
+  type ServerTarget,
+} from './target.js';
 
-/** What a connection is for decides its deadline; each purpose has a socket of its own. */
+/** What a connection is for decides its deadline; each purpose has sockets of its own. */
 export type ConnectionPurpose = 'admission' | 'log' | 'changes' | 'control';
-
-export interface RedisTarget {
-  /** `redis://[user:password@]host:port[/db]`, `rediss://…` (TLS) or `unix:///path[?db=n]`. */
-  readonly url: string;
-  /** Deadline of one command on the admission connection, ms. */
-  readonly commandTimeoutMs: number;
-  readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string } | undefined;
-}
 
 /** ioredis' own, without the one property whose type excludes itself under exact optional properties. */
 type ConnectionOptions = Omit<RedisOptions, 'replyMapping'>;
 
 const slowCommandTimeoutMs = 2000;
+/** A node or Sentinel that does not answer must not hold up the search for one that does, ms. */
+const searchTimeoutMs = 300;
 
 /** Opens a connection (at once, in the background). Errors are for the caller's `error` listener, never thrown. */
-export function connect(target: RedisTarget, purpose: ConnectionPurpose): Redis {
-  const options: ConnectionOptions = {
-    ...addressOf(target),
+export function connect(target: ServerTarget | SentinelTarget, purpose: ConnectionPurpose): Redis;
+export function connect(target: ClusterTarget, purpose: ConnectionPurpose): Cluster;
+export function connect(target: RedisTarget, purpose: ConnectionPurpose): RedisConnection;
+export function connect(target: RedisTarget, purpose: ConnectionPurpose): RedisConnection {
+  const redis = target.kind === 'cluster' ? connectCluster(target, purpose) : connectServer(target, purpose);
+  // Without a listener ioredis prints; state is read from `status` and from rejected commands.
+  redis.on('error', () => {});
+  return redis;
+}
+
+/** One server at a time. */
+function connectServer(target: ServerTarget | SentinelTarget, purpose: ConnectionPurpose): Redis {
+  return new Redis({
+    ...(target.kind === 'sentinel' ? sentinelOptions(target) : addressOf(target)),
+    ...behaviour(target, purpose),
+    enableOfflineQueue: purpose === 'changes',
+    retryStrategy: reconnectDelayMs,
+    // A replica that was promoted away from under us: find the new primary.
+    reconnectOnError: (error) => (error.message.startsWith('READONLY') ? 1 : false),
+  });
+}
+
+/** A node's connection is never taken up again: when it is lost, the map of slots is read anew. */
+function connectCluster(target: ClusterTarget, purpose: ConnectionPurpose): Cluster {
+  const options = {
+    // A command may wait for the connection to its node to stand, within its deadline.
+    enableOfflineQueue: true,
+    // Whether all slots are served is seen by whoever asks for one that is not.
+    enableReadyCheck: false,
+    clusterRetryStrategy: reconnectDelayMs,
+    // MOVED, ASK and TRYAGAIN say that nothing has run. A closed connection does not: that is for the caller to judge.
+    maxRedirections: purpose === 'admission' ? 1 : 5,
+    retryDelayOnTryAgain: 50,
+    retryDelayOnFailover: 0,
+    retryDelayOnClusterDown: 0,
+    slotsRefreshTimeout: searchTimeoutMs,
+    slotsRefreshInterval: 5000,
+    redisOptions: { ...accessOf(target), ...behaviour(target, purpose) },
+  } satisfies ClusterOptions;
+  return new PromptCluster([...target.nodes], options);
+}
+
+/** Refuses at once while no node at all is known to be there; ioredis would keep commands without a deadline. */
+class PromptCluster extends Cluster {
+  override sendCommand(...[command, ...rest]: Parameters<Cluster['sendCommand']>): unknown {
+    if (this.status === 'ready' || command.name === 'cluster') return super.sendCommand(command, ...rest);
+    command.reject(new Error("Cluster isn't ready"));
+    return command.promise;
+  }
+}
+
+/** What every connection of a purpose does in a fault. */
+function behaviour(target: RedisTarget, purpose: ConnectionPurpose): ConnectionOptions {
+  return {
     connectionName: `tollkeeper-${purpose}`,
     connectTimeout: 1000,
     // A command may run once or not at all, and the caller hears which within its deadline.
     maxRetriesPerRequest: 0,
     autoResendUnfulfilledCommands: false,
-    enableOfflineQueue: purpose === 'changes',
     // Admission keeps its own deadline and reads its socket once more before it gives up after a stall of this process;
     // a timer here would reject answers that lie in the socket already. This one is for a server that never answers.
     commandTimeout: purpose === 'admission' ? target.commandTimeoutMs * 3 : slowCommandTimeoutMs,
-    retryStrategy: (attempt) => Math.min(20 * 2 ** Math.min(attempt, 10), 500) + Math.floor(Math.random() * 20),
-    // A replica that was promoted away from under us: find the new primary.
-    reconnectOnError: (error) => (error.message.startsWith('READONLY') ? 1 : false),
     enableReadyCheck: true,
   };
-  const redis = new Redis(options);
-  // Without a listener ioredis prints; state is read from `status` and from rejected commands.
-  redis.on('error', () => {});
-  return redis;
 }
 
 /**
  * Opens a connection for a command of a person and waits until it is ready.
  * @throws OperatorError with the server's address (never its password) and what to check.
  */
-export async function connectOrFail(target: RedisTarget): Promise<Redis> {
+export async function connectOrFail(target: ServerTarget | SentinelTarget): Promise<Redis>;
+export async function connectOrFail(target: RedisTarget): Promise<RedisConnection>;
+export async function connectOrFail(target: RedisTarget): Promise<RedisConnection> {
   const redis = connect(target, 'control');
   let lastError: Error | undefined;
   redis.on('error', (error: Error) => {
@@ -74,13 +123,13 @@ export async function connectOrFail(target: RedisTarget): Promise<Redis> {
   if (ready) return redis;
   redis.disconnect();
   throw new OperatorError(
-    `Redis at ${displayAddress(target.url)} cannot be used (${lastError?.message ?? 'no answer within 3 s'}): ` +
-      'check that it runs and that TOLLKEEPER_REDIS_URL is right.',
+    `Redis at ${displayTarget(target)} cannot be used (${lastError?.message ?? 'no answer within 3 s'}): ` +
+      `check that it runs and that ${addressVariable(target)} is right.`,
   );
 }
 
 /** Answers when the connection is ready, or after `timeoutMs`: whoever waits goes on either way. */
-export async function settled(redis: Redis, timeoutMs: number): Promise<void> {
+export async function settled(redis: RedisConnection, timeoutMs: number): Promise<void> {
   if (redis.status === 'ready') return;
   await new Promise<void>((resolve) => {
     const done = (): void => {
@@ -93,13 +142,33 @@ export async function settled(redis: Redis, timeoutMs: number): Promise<void> {
   });
 }
 
-/** The address without user and password, for messages and logs. */
-export function displayAddress(url: string): string {
-  const parsed = new URL(url);
-  return parsed.protocol === 'unix:' ? `unix:${parsed.pathname}` : `${parsed.protocol}//${parsed.host}`;
+/** User, password and certificates for the nodes of a Cluster or behind Sentinels. */
+function accessOf(target: ClusterTarget | SentinelTarget): ConnectionOptions {
+  return {
+    ...(target.username === undefined ? {} : { username: target.username }),
+    ...(target.password === undefined ? {} : { password: target.password }),
+    ...(target.useTls ? { tls: { ...target.tls } } : {}),
+  };
 }
 
-function addressOf(target: RedisTarget): ConnectionOptions {
+function sentinelOptions(target: SentinelTarget): ConnectionOptions {
+  return {
+    ...accessOf(target),
+    sentinels: [...target.sentinels],
+    name: target.name,
+    role: 'master',
+    ...(target.sentinelUsername === undefined ? {} : { sentinelUsername: target.sentinelUsername }),
+    ...(target.sentinelPassword === undefined ? {} : { sentinelPassword: target.sentinelPassword }),
+    ...(target.useTls ? { sentinelTLS: { ...target.tls }, enableTLSForSentinelMode: true } : {}),
+    sentinelCommandTimeout: searchTimeoutMs,
+    sentinelRetryStrategy: reconnectDelayMs,
+    // Hears of a failover also where the old primary still answers.
+    failoverDetector: true,
+    sentinelReconnectStrategy: reconnectDelayMs,
+  };
+}
+
+function addressOf(target: ServerTarget): ConnectionOptions {
   const url = new URL(target.url);
   const credentials: ConnectionOptions = {};
   if (url.username !== '') credentials.username = decodeURIComponent(url.username);

@@ -19,6 +19,11 @@ const shardNames = Array.from({ length: shardCount }, (_, shard) => shard.toStri
 /** All shard names, for what must exist once in each ({@link keys.meta}). */
 export const allShards: readonly string[] = shardNames;
 
+/** Number of the shard in whose hash tag a token's or tenant's key lies, 0 to 63. */
+export function shardNumberOf(key: string): number {
+  return Number.parseInt(key.slice(key.indexOf('{') + 1, key.indexOf('}')), 16);
+}
+
 export const keys = {
   meta: (shard: string): string => `tk:meta:{${shard}}`,
   tenants: (): string => 'tk:tenants',

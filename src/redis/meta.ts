@@ -3,9 +3,10 @@
  * accident or new, and a sidecar must not take it for "no token exists".
  */
 import { randomUUID } from 'node:crypto';
-import type { Redis } from 'ioredis';
 import { OperatorError } from '../core/failure.js';
 import { allShards, keys } from './keys.js';
+import type { Store } from './store.js';
+import type { RedisConnection } from './target.js';
 
 /** Version of the layout of keys and records; raised when an older Tollkeeper could no longer read it. */
 export const schemaVersion = 1;
@@ -34,7 +35,7 @@ const firstShard = allShards[0] as string;
  * The installation in this Redis, or null when it has never been initialised.
  * @throws OperatorError when a newer Tollkeeper wrote it, or when a part of the 64 hashes is gone.
  */
-export async function readInstallation(redis: Redis): Promise<Installation | null> {
+export async function readInstallation(redis: RedisConnection): Promise<Installation | null> {
   const hashes = await Promise.all(
     allShards.map((shard) => redis.hmget(keys.meta(shard), metaFields.schema, metaFields.installation)),
   );
@@ -60,7 +61,7 @@ export async function readInstallation(redis: Redis): Promise<Installation | nul
  * As {@link readInstallation}, for what needs data to be there.
  * @throws OperatorError when there is none.
  */
-export async function requireInstallation(redis: Redis): Promise<Installation> {
+export async function requireInstallation(redis: RedisConnection): Promise<Installation> {
   const installation = await readInstallation(redis);
   if (installation !== null) return installation;
   throw new OperatorError(
@@ -74,26 +75,29 @@ export async function requireInstallation(redis: Redis): Promise<Installation> {
  * broken off is taken up again by the next.
  * @throws OperatorError as {@link readInstallation}.
  */
-export async function initialise(redis: Redis, nowMs: number): Promise<Installation> {
-  const existing = await readInstallation(redis);
+export async function initialise(store: Store, nowMs: number): Promise<Installation> {
+  const existing = await store.ask(() => readInstallation(store.redis));
   if (existing !== null) return existing;
   const first = keys.meta(firstShard);
-  await refuseDuringRestore(redis);
+  await store.ask(() => refuseDuringRestore(store.redis));
   // The first to write these two decides for all.
-  const isOurs = (await redis.hsetnx(first, metaFields.installation, randomUUID())) === 1;
-  await redis.hsetnx(first, metaFields.createdAt, nowMs);
-  if ((await redis.exists(keys.restore())) === 1) {
+  const isOurs = await store.write(first, (redis) => redis.hsetnx(first, metaFields.installation, randomUUID()));
+  await store.write(first, (redis) => redis.hsetnx(first, metaFields.createdAt, nowMs));
+  if ((await store.ask(() => store.redis.exists(keys.restore()))) === 1) {
     // A restore began meanwhile. It asks for an installation after it has announced itself: one of the two gives way.
-    if (isOurs) await redis.del(first);
-    await refuseDuringRestore(redis);
+    if (isOurs === 1) await store.write(first, (redis) => redis.del(first));
+    await store.ask(() => refuseDuringRestore(store.redis));
   }
-  const [installation, createdAt] = await redis.hmget(first, metaFields.installation, metaFields.createdAt);
+  const [installation, createdAt] = await store.ask(() =>
+    store.redis.hmget(first, metaFields.installation, metaFields.createdAt),
+  );
   if (typeof installation !== 'string' || typeof createdAt !== 'string') {
     throw new OperatorError('Redis lost what was just written: check its memory and eviction policy, then try again.');
   }
   const fields = { schema: schemaVersion, installation, createdAt };
-  await Promise.all(allShards.slice(1).map((shard) => redis.hset(keys.meta(shard), fields)));
-  await redis.hset(first, fields);
+  const others = allShards.slice(1).map((shard) => keys.meta(shard));
+  await Promise.all(others.map((key) => store.write(key, (redis) => redis.hset(key, fields))));
+  await store.write(first, (redis) => redis.hset(first, fields));
   return { schema: schemaVersion, installation, createdAt: Number(createdAt) };
 }
 

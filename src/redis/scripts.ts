@@ -7,7 +7,7 @@
  * Lines `-- include lib/<file>` are replaced by that file (pure functions only).
  */
 import { readFileSync } from 'node:fs';
-import type { Redis } from 'ioredis';
+import type { RedisConnection } from './target.js';
 
 const headerFields = ['purpose', 'keys', 'argv', 'reply', 'writes', 'complexity', 'cluster'] as const;
 type HeaderField = (typeof headerFields)[number];
@@ -80,7 +80,7 @@ export type RunScript = (keys: readonly string[], args: readonly (string | numbe
  * Binds a script to a connection. EVALSHA first; a server that lost its scripts (restart, SCRIPT FLUSH) answers
  * NOSCRIPT without having run anything, and ioredis sends the whole script then. `replies` says how strings come back.
  */
-export function bindScript(redis: Redis, script: Script, replies: 'text' | 'binary' = 'text'): RunScript {
+export function bindScript(redis: RedisConnection, script: Script, replies: 'text' | 'binary' = 'text'): RunScript {
   const command = `tk_${script.name.replaceAll('-', '_')}`;
   redis.defineCommand(command, { lua: script.source });
   const method = replies === 'text' ? command : `${command}Buffer`;

@@ -6,15 +6,20 @@
  * Algorithm: the write, then WAIT for every replica in service (at least `redisMinReplicas`), then WAITAOF where
  *   the server has one (7.2) and fsyncs its append-only file.
  * Concurrency: WAIT speaks of the writes of its own connection. Should the connection have been replaced in between,
- *   a WAIT on the new one would confirm nothing: the connection's generation is compared before and after.
+ *   a WAIT on the new one would confirm nothing: the connection's generation is compared before and after. On a Cluster
+ *   each node that wrote is asked, on the connection that wrote: every write goes through `bind` or `write`, which tell
+ *   the confirmation that is under way.
  * Failure: not confirmed is an error although the write may hold; asking again is safe for every operation but
  *   create and rotate, whose secret is then lost and must be drawn again.
  */
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Redis } from 'ioredis';
+import { Cluster, type Redis } from 'ioredis';
 import { OperatorError } from '../core/failure.js';
+import { ClusterNodes } from './cluster-nodes.js';
 import { changesChannel, recordFields } from './keys.js';
 import { bindScript, loadScript, type RunScript, type ScriptContract } from './scripts.js';
+import type { RedisConnection } from './target.js';
 
 /** Redis cannot be asked, or refuses to write (503 `store-unavailable`). */
 export class StoreUnavailableError extends OperatorError {}
@@ -59,25 +64,55 @@ const attemptsMax = 200;
 export type RecordFields = Readonly<Record<string, string | number | Buffer>>;
 
 export class Store {
-  readonly redis: Redis;
+  /** For reading. What is to be confirmed is written by {@link write} and {@link bind}. */
+  readonly redis: RedisConnection;
   readonly #options: StoreOptions;
+  /** On a Cluster. */
+  readonly #nodes: ClusterNodes | undefined;
   readonly #recordUpdate: RunScript;
-  /** Counts the connections that were lost; see the head of this file. */
-  #generation = 0;
+  /** How often each connection was lost; see the head of this file. */
+  readonly #losses = new WeakMap<Redis, { count: number }>();
+  /** The connections on which the confirmation under way has written, and how often each had been lost before. */
+  readonly #writers = new AsyncLocalStorage<Map<Redis, number>>();
 
-  constructor(redis: Redis, options: StoreOptions) {
+  constructor(redis: RedisConnection, options: StoreOptions) {
     this.redis = redis;
     this.#options = options;
+    if (redis instanceof Cluster) this.#nodes = new ClusterNodes(redis);
+    else this.#lossesOf(redis);
     this.#recordUpdate = this.bind(recordUpdateContract);
-    redis.on('close', () => {
-      this.#generation += 1;
-    });
   }
 
   /** Binds a script. What it rejects with is translated as by {@link ask}. */
   bind(contract: ScriptContract): RunScript {
-    const run = bindScript(this.redis, loadScript(contract));
-    return (scriptKeys, args) => this.ask(() => run(scriptKeys, args));
+    const script = loadScript(contract);
+    const bound = new WeakMap<Redis, RunScript>();
+    return (scriptKeys, args) =>
+      this.write(scriptKeys[0] as string, (redis) => {
+        let run = bound.get(redis);
+        if (run === undefined) {
+          run = bindScript(redis, script);
+          bound.set(redis, run);
+        }
+        return run(scriptKeys, args);
+      });
+  }
+
+  /**
+   * Writes `key`, and what shares its hash tag, where it is. What it rejects with is translated as by {@link ask}.
+   * `command` sends within its turn; it may be called again when the key turned out to be elsewhere.
+   */
+  write<T>(key: string, command: (redis: Redis) => Promise<T>): Promise<T> {
+    const writers = this.#writers.getStore();
+    const noted = (redis: Redis): Promise<T> => {
+      const losses = this.#lossesOf(redis).count;
+      if (writers?.has(redis) === false) writers.set(redis, losses);
+      return command(redis);
+    };
+    return this.ask(async () => {
+      if (this.#nodes !== undefined) return (await this.#nodes.runAt(key, noted)).reply;
+      return noted(this.redis as Redis);
+    });
   }
 
   /**
@@ -99,7 +134,9 @@ export class Store {
    * @throws NotConfirmedError when the change may hold but is not vouched for.
    */
   async confirmed<T>(subject: string, change: () => Promise<T>, advice = 'repeat the command'): Promise<T> {
-    const generation = this.#generation;
+    const writers = new Map<Redis, number>();
+    // On one server every write is on the one connection.
+    if (!(this.redis instanceof Cluster)) writers.set(this.redis, this.#lossesOf(this.redis).count);
     const notConfirmed = (reason: string, cause?: unknown): NotConfirmedError =>
       new NotConfirmedError(
         `The change of ${subject} is not confirmed (${reason}): it may or may not hold; check Redis and its ` +
@@ -109,20 +146,22 @@ export class Store {
       );
     let result: T;
     try {
-      result = await change();
+      result = await this.#writers.run(writers, change);
     } catch (error) {
       // The command may have run, or may still run when a frozen server wakes up.
       if (error instanceof NoAnswerError) throw notConfirmed('Redis gave no answer in time', error);
       throw error;
     }
-    let missing: string | null;
-    try {
-      missing = await this.#missingCopies();
-    } catch (error) {
-      throw notConfirmed('Redis gave no answer when asked for its replicas', error);
+    for (const [redis, losses] of writers) {
+      let missing: string | null;
+      try {
+        missing = await this.#missingCopies(redis);
+      } catch (error) {
+        throw notConfirmed('Redis gave no answer when asked for its replicas', error);
+      }
+      if (missing !== null) throw notConfirmed(missing);
+      if (this.#lossesOf(redis).count !== losses) throw notConfirmed('the connection to Redis was lost meanwhile');
     }
-    if (missing !== null) throw notConfirmed(missing);
-    if (this.#generation !== generation) throw notConfirmed('the connection to Redis was lost meanwhile');
     return result;
   }
 
@@ -155,30 +194,44 @@ export class Store {
 
   /** Ends the connection. */
   async close(): Promise<void> {
+    this.#nodes?.close();
     await this.redis.quit().catch(() => this.redis.disconnect());
   }
 
-  /** Waits for the copies that must have the writes of this connection; answers what is missing, or null. */
-  async #missingCopies(): Promise<string | null> {
-    const timeoutMs = this.#options.confirmTimeoutMs ?? 1000;
-    const state = parseServerState(String(await this.redis.call('INFO', 'server', 'replication', 'persistence')));
-    const needed = Math.max(this.#options.redisMinReplicas, state.replicasOnline);
-    if (needed > 0) {
-      const reached = await this.redis.wait(needed, timeoutMs);
-      if (reached < needed) return `${reached} of ${needed} replicas had it after ${timeoutMs} ms`;
+  #lossesOf(redis: Redis): { count: number } {
+    let losses = this.#losses.get(redis);
+    if (losses === undefined) {
+      const counted = { count: 0 };
+      redis.on('close', () => {
+        counted.count += 1;
+      });
+      this.#losses.set(redis, counted);
+      losses = counted;
     }
-    if (!state.hasWaitAof || !state.aofEnabled || !(await this.#fsyncs())) return null;
-    // With `appendfsync everysec` the next fsync is up to a second away.
-    const reply = await this.redis.call('WAITAOF', '1', '0', String(timeoutMs + 800));
-    return Array.isArray(reply) && Number(reply[0]) >= 1 ? null : 'it is not yet on disk';
+    return losses;
   }
 
-  /** `appendfsync no` leaves the time of writing to the kernel: there is nothing to wait for. */
-  async #fsyncs(): Promise<boolean> {
-    // Managed servers forbid CONFIG; the default is everysec.
-    const reply = await this.redis.config('GET', 'appendfsync').catch(() => []);
-    return !(Array.isArray(reply) && reply[1] === 'no');
+  /** Waits for the copies that must have the writes of a connection; answers what is missing, or null. */
+  async #missingCopies(redis: Redis): Promise<string | null> {
+    const timeoutMs = this.#options.confirmTimeoutMs ?? 1000;
+    const state = parseServerState(String(await redis.call('INFO', 'server', 'replication', 'persistence')));
+    const needed = Math.max(this.#options.redisMinReplicas, state.replicasOnline);
+    if (needed > 0) {
+      const reached = await redis.wait(needed, timeoutMs);
+      if (reached < needed) return `${reached} of ${needed} replicas had it after ${timeoutMs} ms`;
+    }
+    if (!state.hasWaitAof || !state.aofEnabled || !(await fsyncs(redis))) return null;
+    // With `appendfsync everysec` the next fsync is up to a second away.
+    const reply = await redis.call('WAITAOF', '1', '0', String(timeoutMs + 800));
+    return Array.isArray(reply) && Number(reply[0]) >= 1 ? null : 'it is not yet on disk';
   }
+}
+
+/** `appendfsync no` leaves the time of writing to the kernel: there is nothing to wait for. */
+async function fsyncs(redis: Redis): Promise<boolean> {
+  // Managed servers forbid CONFIG; the default is everysec.
+  const reply = await redis.config('GET', 'appendfsync').catch(() => []);
+  return !(Array.isArray(reply) && reply[1] === 'no');
 }
 
 interface ServerState {
@@ -215,8 +268,8 @@ function translated(error: unknown): unknown {
     return new StoreUnavailableError(`Redis refused (${code}): ${remedy}.`, 1, { cause: error });
   }
   if (!isNoAnswer(error)) return error;
-  if (error.message.includes("isn't writeable")) {
-    const text = 'Redis is not connected: check that it runs and that TOLLKEEPER_REDIS_URL is right.';
+  if (error.message.includes("isn't writeable") || error.message.includes("isn't ready")) {
+    const text = 'Redis is not connected: check that it runs and that its address is right.';
     return new StoreUnavailableError(text, 1, { cause: error });
   }
   const text = 'Redis gave no answer in time: check that it runs and is not overloaded.';

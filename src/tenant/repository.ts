@@ -56,14 +56,13 @@ export class TenantRepository {
    */
   async create(draft: TenantDraft): Promise<TenantRecord> {
     const { slug } = draft;
-    const { redis } = this.#store;
     const createdAt = this.#now();
     return this.#store.confirmed(`tenant ${slug}`, async () => {
-      await this.#store.ask(() => initialise(redis, createdAt));
-      await this.#store.ask(() => redis.zadd(keys.tenants(), 'NX', createdAt, slug));
+      await initialise(this.#store, createdAt);
+      await this.#store.write(keys.tenants(), (redis) => redis.zadd(keys.tenants(), 'NX', createdAt, slug));
       const record = await this.#insert({ ...draft, state: 'active', createdAt, version: 1 });
       // The slug may have been left in the list by a deletion that was cut short.
-      await this.#store.ask(() => redis.zadd(keys.tenants(), createdAt, slug));
+      await this.#store.write(keys.tenants(), (redis) => redis.zadd(keys.tenants(), createdAt, slug));
       return record;
     });
   }
@@ -131,11 +130,11 @@ export class TenantRepository {
             'delete them first, or delete all of it with --force.',
         );
       }
-      await this.#store.ask(() => this.#store.redis.zrem(keys.tenants(), slug));
+      await this.#store.write(keys.tenants(), (redis) => redis.zrem(keys.tenants(), slug));
       // Somebody may have created it anew between the two steps.
       const successor = await this.find(slug);
       if (successor !== null) {
-        await this.#store.ask(() => this.#store.redis.zadd(keys.tenants(), successor.createdAt, slug));
+        await this.#store.write(keys.tenants(), (redis) => redis.zadd(keys.tenants(), successor.createdAt, slug));
       }
       if (reply === 0) noSuchTenant(slug);
     });

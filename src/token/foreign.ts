@@ -36,7 +36,7 @@ export class ForeignTokens {
     const key = keys.foreign(sha256);
     // The second turn follows a mapping that was given back; a third would be a race lost twice.
     for (let turn = 0; turn < 3; turn++) {
-      const claimed = await this.#store.ask(() => redis.set(key, id, 'PX', claimMs, 'NX'));
+      const claimed = await this.#store.write(key, (writer) => writer.set(key, id, 'PX', claimMs, 'NX'));
       if (claimed === 'OK') return;
       const [holder, ttlMs] = await this.#store.ask(() => Promise.all([redis.get(key), redis.pttl(key)]));
       if (holder === null) continue;

@@ -2,8 +2,8 @@
  * Every token of every tenant, a page at a time, while others create and delete some: what is there from the beginning
  * to the end of the scan is seen (the promise of ZSCAN), what comes or goes meanwhile may be.
  */
-import type { Redis } from 'ioredis';
 import { keys, recordFields } from '../redis/keys.js';
+import type { RedisConnection } from '../redis/target.js';
 
 /** Members asked for in one step of a scan. */
 const stepMembers = 500;
@@ -18,7 +18,7 @@ export interface ScannedToken {
  * Pages of at most `pageSize` tokens, in no order.
  * @throws what the connection says.
  */
-export async function* scanTokens(redis: Redis, pageSize: number): AsyncGenerator<readonly ScannedToken[]> {
+export async function* scanTokens(redis: RedisConnection, pageSize: number): AsyncGenerator<readonly ScannedToken[]> {
   let ids: string[] = [];
   for await (const slug of scanMembers(redis, keys.tenants())) {
     for await (const id of scanMembers(redis, keys.tenantTokens(slug))) {
@@ -30,7 +30,7 @@ export async function* scanTokens(redis: Redis, pageSize: number): AsyncGenerato
   if (ids.length > 0) yield await readTokens(redis, ids);
 }
 
-async function* scanMembers(redis: Redis, key: string): AsyncGenerator<string> {
+async function* scanMembers(redis: RedisConnection, key: string): AsyncGenerator<string> {
   let cursor = '0';
   do {
     const [next, membersAndScores] = await redis.zscan(key, cursor, 'COUNT', stepMembers);
@@ -39,7 +39,7 @@ async function* scanMembers(redis: Redis, key: string): AsyncGenerator<string> {
   } while (cursor !== '0');
 }
 
-async function readTokens(redis: Redis, ids: readonly string[]): Promise<ScannedToken[]> {
+async function readTokens(redis: RedisConnection, ids: readonly string[]): Promise<ScannedToken[]> {
   const records = await Promise.all(ids.map((id) => redis.hget(keys.token(id), recordFields.record)));
   return ids.flatMap((id, index) => {
     const json = records[index];

@@ -9,6 +9,7 @@ import { examine } from '../../src/cli/doctor.js';
 import { checkDescriptors } from '../../src/cli/doctor-local.js';
 import { loadConfig } from '../../src/config/load.js';
 import { initialise } from '../../src/redis/meta.js';
+import { Store } from '../../src/redis/store.js';
 import { type RedisServer, startRedis } from '../support/redis.js';
 
 let sound: RedisServer;
@@ -44,7 +45,7 @@ function statuses(checks: ReadonlyMap<string, Check>): Record<string, string> {
 test('a sound system passes every check, and a Redis that was never used gets a warning', async () => {
   const fresh = await doctor({ TOLLKEEPER_REDIS_URL: sound.url });
   expect(fresh.get('tollkeeper data')).toMatchObject({ status: 'warn', found: 'none' });
-  await initialise(sound.client(), Date.now());
+  await initialise(new Store(sound.client(), { redisMinReplicas: 0 }), Date.now());
   const checks = await doctor({ TOLLKEEPER_REDIS_URL: sound.url, TOLLKEEPER_LOG_REDIS_URL: sound.url });
   checks.delete('descriptor limit');
   expect(statuses(checks)).toEqual({
@@ -97,7 +98,7 @@ test('a wrong password fails without being shown', async () => {
 test('a Redis that evicts, forgets and lost a part of its data fails each of these checks', async () => {
   const redis = await startRedis({ args: ['--maxmemory', '50mb', '--maxmemory-policy', 'allkeys-lru'] });
   try {
-    await initialise(redis.client(), Date.now());
+    await initialise(new Store(redis.client(), { redisMinReplicas: 0 }), Date.now());
     await redis.client().del('tk:meta:{2a}');
     const checks = await doctor({ TOLLKEEPER_REDIS_URL: redis.url, TOLLKEEPER_REDIS_MIN_REPLICAS: '1' });
     expect(statuses(checks)).toMatchObject({

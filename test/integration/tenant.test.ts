@@ -48,17 +48,17 @@ describe('the installation', () => {
 
   it('is one, also when 10 initialise at once', async () => {
     const many = await Promise.all(Array.from({ length: 10 }, open));
-    const results = await Promise.all(many.map(({ redis }, i) => initialise(redis, 1000 + i)));
+    const results = await Promise.all(many.map(({ store }, i) => initialise(store, 1000 + i)));
     expect(new Set(results.map(({ installation }) => installation)).size).toBe(1);
     expect(await readInstallation(repositories.redis)).toEqual(results[0]);
   });
 
   it('is brought to its end when an initialisation was cut short', async () => {
-    const { redis } = repositories;
+    const { redis, store } = repositories;
     await redis.hset(keys.meta('00'), { installation: 'begun', createdAt: 5 });
     await redis.hset(keys.meta('1f'), { installation: 'begun', schema: schemaVersion });
     expect(await readInstallation(redis)).toBeNull();
-    expect(await initialise(redis, 9)).toEqual({ schema: schemaVersion, installation: 'begun', createdAt: 5 });
+    expect(await initialise(store, 9)).toEqual({ schema: schemaVersion, installation: 'begun', createdAt: 5 });
     expect(await readInstallation(redis)).toMatchObject({ installation: 'begun' });
   });
 

@@ -20,6 +20,8 @@ export interface RedisOptions {
   readonly appendonly?: boolean;
   /** Listen on a free loopback port instead of a unix socket. */
   readonly tcp?: boolean;
+  /** Listen on this loopback port (implies `tcp`). */
+  readonly port?: number;
   /** Listen with TLS on a loopback port (implies `tcp`); `caFile` verifies the certificate. */
   readonly tls?: boolean;
 }
@@ -62,7 +64,7 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
   const dataDir = join(dir, 'data');
   const socketPath = join(dir, 'redis.sock');
   const tls = options.tls === true;
-  const port = options.tcp === true || tls ? await freePort() : 0;
+  const port = options.port ?? (options.tcp === true || tls ? await freePort() : 0);
   const caFile = tls ? makeCertificates(dir) : '';
   const url = tls ? `rediss://localhost:${port}` : port > 0 ? `redis://127.0.0.1:${port}` : `unix://${socketPath}`;
 

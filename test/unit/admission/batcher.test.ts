@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { blankVerdict, type Verdict } from '../../../src/admission/admit.js';
+import { blankVerdict, serverCarrier, type Verdict } from '../../../src/admission/admit.js';
 import { Admission, type AdmissionOptions } from '../../../src/admission/batcher.js';
 import type { Limit } from '../../../src/admission/limit.js';
 import { connect } from '../../../src/redis/connect.js';
@@ -24,7 +24,7 @@ async function start({ commandTimeoutMs = 2000, ...options }: Partial<AdmissionO
   storeErrors = [];
   deniedLocally = 0;
   admission = new Admission({
-    redis,
+    carrier: serverCarrier(redis),
     queueMax: 100_000,
     commandTimeoutMs,
     observer: {

@@ -26,8 +26,14 @@ test('the example file is accepted as it stands and says the defaults', () => {
 test('every line that is commented out in the example is a right one', () => {
   const commented = exampleFile().replace(/^# (?=[a-zA-Z]+:)/gm, '');
   // Files of secrets do not exist here; certificates need a Redis with TLS.
-  const text = commented.replace(/^\w+KeyFile:.*$/gm, '').replaceAll('redis://', 'rediss://');
-  expect(load(text)).toMatchObject({ tenantHost: '*.example.com', tlsKey: '/etc/tollkeeper/tls.key' });
+  const text = commented.replace(/^\w+(Key|Password)File:.*$/gm, '').replaceAll('redis://', 'rediss://');
+  // Tokens lie in one Redis: one of the three ways to name it at a time.
+  const server = text.replace(/^redis(Cluster|Sentinel\w*|User):.*$/gm, '');
+  const cluster = text.replace(/^redis(Url|Sentinel\w*):.*$/gm, '');
+  const sentinel = text.replace(/^redis(Url|Cluster):.*$/gm, '');
+  for (const form of [server, cluster, sentinel]) {
+    expect(load(form)).toMatchObject({ tenantHost: '*.example.com', tlsKey: '/etc/tollkeeper/tls.key' });
+  }
 });
 
 test('the page names every key and its variable', () => {

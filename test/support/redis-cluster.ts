@@ -1,0 +1,158 @@
+/**
+ * A real Redis Cluster on this machine: three primaries and a replica of each, put together by `redis-cli --cluster
+ * create`, with timeouts as low as they go. Faults are signals to real processes; slots are moved by redis-cli.
+ */
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { freePort } from './ports.js';
+import { findExecutable } from './process.js';
+import { type RedisServer, startRedis } from './redis.js';
+import { until } from './until.js';
+
+const run = promisify(execFile);
+
+export interface ClusterNode {
+  /** `127.0.0.1:port`. */
+  readonly name: string;
+  readonly id: string;
+  readonly isPrimary: boolean;
+  /** Of the node's own view: alive and in contact. */
+  readonly isUp: boolean;
+  /** First and last of each range. */
+  readonly slots: readonly (readonly [number, number])[];
+}
+
+export interface RedisCluster {
+  /** For `TOLLKEEPER_REDIS_CLUSTER`. */
+  readonly nodes: string;
+  readonly servers: readonly RedisServer[];
+  server(name: string): RedisServer;
+  /** CLUSTER NODES as a node that is up sees it. */
+  view(): Promise<readonly ClusterNode[]>;
+  /** The primary that holds the slot. */
+  primaryOf(slot: number): Promise<string>;
+  /** Answers when every slot has a primary that is up, every node says `cluster_state:ok`, and replicas are in step. */
+  healthy(): Promise<void>;
+  /** Moves one slot with its keys to another primary, as `redis-cli --cluster reshard` does. */
+  moveSlot(slot: number, to: string): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** Starts the six nodes and answers when the cluster is healthy. `args`: of every redis-server. */
+export async function startRedisCluster(args: readonly string[] = []): Promise<RedisCluster> {
+  const servers = await Promise.all(Array.from({ length: 6 }, () => startNode(args)));
+  const names = servers.map(({ port }) => `127.0.0.1:${port}`);
+  await redisCli('--cluster', 'create', ...names, '--cluster-replicas', '1', '--cluster-yes');
+
+  const server = (name: string): RedisServer => {
+    const found = servers[names.indexOf(name)];
+    if (found === undefined) throw new Error(`there is no node ${name}`);
+    return found;
+  };
+  const clients = servers.map((each) => each.client());
+  const view = async (): Promise<readonly ClusterNode[]> => {
+    for (const client of clients) {
+      if (client.status !== 'ready') continue;
+      return parseNodes(String(await client.cluster('NODES')));
+    }
+    throw new Error('no node of the cluster is up');
+  };
+  const primaryOf = async (slot: number): Promise<string> => {
+    const holder = (await view()).find(({ slots }) => slots.some(([first, last]) => first <= slot && slot <= last));
+    if (holder === undefined) throw new Error(`nobody holds slot ${slot}`);
+    return holder.name;
+  };
+  const healthy = (): Promise<void> =>
+    until(async () => {
+      const states = await Promise.all(
+        clients.map(async (client) => {
+          if (client.status !== 'ready') return false;
+          const [cluster, replication] = await Promise.all([client.cluster('INFO'), client.info('replication')]);
+          const isInStep = /role:master/.test(replication)
+            ? /connected_slaves:[1-9]/.test(replication) && /state=online/.test(replication)
+            : /master_link_status:up/.test(replication);
+          return String(cluster).includes('cluster_state:ok') && isInStep;
+        }),
+      );
+      return states.every(Boolean) && (await view()).every(({ isUp }) => isUp);
+    }, 60_000);
+  await healthy();
+  return {
+    nodes: names.join(','),
+    servers,
+    server,
+    view,
+    primaryOf,
+    healthy,
+    async moveSlot(slot, to) {
+      const nodes = await view();
+      const target = nodes.find(({ name }) => name === to);
+      const source = nodes.find(({ name }) => name !== to && nodes.length > 0 && name);
+      if (target === undefined || source === undefined) throw new Error(`there is no node ${to}`);
+      const from = await primaryOf(slot);
+      if (from === to) return;
+      await migrate(slot, await idOf(from), from, target.id, to);
+    },
+    async stop() {
+      await Promise.all(servers.map((each) => each.stop()));
+    },
+  };
+
+  async function idOf(name: string): Promise<string> {
+    return (await view()).find((node) => node.name === name)?.id ?? '';
+  }
+
+  /** The steps of the Redis Cluster specification ("Live reconfiguration"). */
+  async function migrate(slot: number, fromId: string, from: string, toId: string, to: string): Promise<void> {
+    const source = clients[names.indexOf(from)];
+    const target = clients[names.indexOf(to)];
+    if (source === undefined || target === undefined) throw new Error(`there is no node ${from} or ${to}`);
+    await target.cluster('SETSLOT', slot, 'IMPORTING', fromId);
+    await source.cluster('SETSLOT', slot, 'MIGRATING', toId);
+    const [host = '', port = ''] = to.split(':');
+    for (;;) {
+      const moving = (await source.cluster('GETKEYSINSLOT', slot, 10)) as string[];
+      if (moving.length === 0) break;
+      await source.call('MIGRATE', host, port, '', '0', '5000', 'REPLACE', 'KEYS', ...moving);
+    }
+    await target.cluster('SETSLOT', slot, 'NODE', toId);
+    await source.cluster('SETSLOT', slot, 'NODE', toId);
+  }
+}
+
+async function startNode(args: readonly string[]): Promise<RedisServer> {
+  // The bus listens 10,000 above: where that is no port, another one is taken.
+  let port = await freePort();
+  while (port > 55_000) port = await freePort();
+  const own = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '1000', '--cluster-replica-validity-factor', '0'];
+  const replication = ['--repl-diskless-sync-delay', '0', '--repl-ping-replica-period', '1'];
+  return startRedis({ port, args: [...own, ...replication, ...args] });
+}
+
+async function redisCli(...args: readonly string[]): Promise<void> {
+  const program = findExecutable('redis-cli', 'valkey-cli');
+  if (program === undefined) throw new Error('no redis-cli on PATH: run `npm run setup`');
+  await run(program, args);
+}
+
+/** Lines of CLUSTER NODES: id, address, flags, primary, ping, pong, epoch, link, slots. */
+function parseNodes(text: string): ClusterNode[] {
+  return text
+    .trim()
+    .split('\n')
+    .map((line) => {
+      const [id = '', address = '', flags = '', , , , , link = '', ...slots] = line.split(' ');
+      return {
+        id,
+        name: address.replace(/@.*$/, ''),
+        isPrimary: flags.split(',').includes('master'),
+        isUp: link === 'connected' && !/fail|handshake/.test(flags),
+        slots: slots
+          .filter((range) => /^\d/.test(range))
+          .map((range) => {
+            const [first, last = first] = range.split('-').map(Number);
+            return [first, last] as [number, number];
+          }),
+      };
+    });
+}
