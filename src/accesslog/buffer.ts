@@ -18,17 +18,24 @@ export interface Gap {
   timeMs: number;
 }
 
+/** Places for entries that several buffers share. */
+export interface Room {
+  used: number;
+}
+
 export class EntryBuffer {
   readonly #entriesMax: number;
+  readonly #room: Room;
   /** Batches that are full, oldest first; `#filling` comes after them. */
   readonly #full: LogEntry[][] = [];
   #filling: LogEntry[] = [];
   #size = 0;
   #gaps = new Map<string, Gap>();
 
-  /** `entriesMax` bounds what waits and what has been taken but not {@link settle}d. */
-  constructor(entriesMax: number) {
+  /** `entriesMax` bounds what waits and what has been taken but not {@link settle}d, in all buffers of the room. */
+  constructor(entriesMax: number, room: Room = { used: 0 }) {
     this.#entriesMax = entriesMax;
+    this.#room = room;
   }
 
   /** Entries that wait or were taken and are not settled. */
@@ -48,10 +55,11 @@ export class EntryBuffer {
 
   /** Takes the entry, or counts it as dropped and answers false. */
   push(entry: LogEntry): boolean {
-    if (this.#size >= this.#entriesMax) {
+    if (this.#room.used >= this.#entriesMax) {
       this.#drop(entry);
       return false;
     }
+    this.#room.used += 1;
     this.#size += 1;
     if (this.#filling.push(entry) === batchMax) {
       this.#full.push(this.#filling);
@@ -71,6 +79,7 @@ export class EntryBuffer {
 
   /** `count` entries that were taken are done with: there is room for as many. */
   settle(count: number): void {
+    this.#room.used -= count;
     this.#size -= count;
   }
 

@@ -1,23 +1,25 @@
 /**
  * Writes the access log to Redis, each entry exactly once.
  *
- * Algorithm: entries wait in a bounded buffer and leave in numbered batches, one script call each, one in flight. A
- * batch is sent again, under its number, until Redis acknowledges it; the script skips a number it has seen. So a lost
- * reply, a restart or a frozen server neither loses nor doubles an entry, as long as this process lives.
+ * Algorithm: entries wait in a bounded buffer and leave in numbered batches, one script call each, one in flight (on a
+ * Cluster one for each tenant: lane.ts). A batch is sent again, under its number, until Redis acknowledges it; the
+ * script skips a number it has seen. So a lost reply, a restart or a frozen server neither loses nor doubles an entry,
+ * as long as this process lives.
  * Failure: while Redis is away or refuses (out of memory, disk full, replica) the buffer fills. Beyond its bound new
  * entries are dropped, counted, and a gap record goes into the stream of their tenant with the next batch.
  *
  * Hot path: `append` is an array push. Encoding happens once a batch, outside the request (see bench/micro).
  */
 import { randomBytes } from 'node:crypto';
-import { keys } from '../redis/keys.js';
+import { Cluster } from 'ioredis';
 import { bindScript, loadScript, type RunScript } from '../redis/scripts.js';
 import type { RedisConnection } from '../redis/target.js';
 import type { Logger } from '../telemetry/logger.js';
-import { type Metrics, storeErrorKind } from '../telemetry/metrics.js';
-import { type Batch, encodeBatch, logAppend, RecordNumbers } from './batch.js';
-import { batchMax, EntryBuffer } from './buffer.js';
+import type { Metrics } from '../telemetry/metrics.js';
+import { logAppend, noTenant, RecordNumbers } from './batch.js';
+import type { Room } from './buffer.js';
 import type { LogEntry } from './entry.js';
+import { Lane, type LaneOwner } from './lane.js';
 
 export interface AccessLogOptions {
   /** A connection of its own (`connect(target, 'log')`); the caller closes it after `close`. */
@@ -41,31 +43,25 @@ interface Waiter {
   readonly done: () => void;
 }
 
-const backoffFirstMs = 20;
-const backoffMaxMs = 1000;
-/** Attempts for a batch that the script itself cannot take; everything else is tried for as long as the process lives. */
-const rejectedAttemptsMax = 10;
 const lossesReportedEveryMs = 10_000;
 
-/** Tenants of one group share a sequence and so a script call. A single server is one group. */
-function groupOf(_tenant: string): string {
-  return 'all';
-}
+/** On one server all tenants are one group. */
+const everybody = 'all';
 
-export class AccessLog {
-  readonly #options: AccessLogOptions;
-  readonly #run: RunScript;
-  readonly #buffer: EntryBuffer;
+export class AccessLog implements LaneOwner {
+  readonly options: AccessLogOptions;
+  readonly run: RunScript;
+  readonly writer = randomBytes(9).toString('base64url');
+  readonly records = new RecordNumbers(this.writer.slice(0, 8));
+  readonly room: Room = { used: 0 };
+  /** On one server. */
+  readonly #everybody: Lane | undefined;
+  /** On a Cluster: a script's keys lie in one slot, so each tenant (by its name in the keys) has a lane while it calls. */
+  readonly #byTenant = new Map<string, Lane>();
+  /** No lane that is gone has passed it. */
+  #numberMax = 0;
   readonly #waiters = new Set<Waiter>();
   readonly #interval: NodeJS.Timeout;
-  /** Identifies the numbering of this process. */
-  readonly #writer = randomBytes(9).toString('base64url');
-  readonly #records = new RecordNumbers(this.#writer.slice(0, 8));
-  #number = 0;
-  #inFlight: Batch | undefined;
-  #attempts = 0;
-  #retry: NodeJS.Timeout | undefined;
-  #pumpScheduled = false;
   #state: 'open' | 'closing' | 'closed' = 'open';
   /** Entries taken in, and entries whose end (written or failed) is known. */
   #accepted = 0;
@@ -76,9 +72,9 @@ export class AccessLog {
 
   /** @throws Error when lua/log-append.lua disagrees with this wrapper: a bug, found at the start. */
   constructor(options: AccessLogOptions) {
-    this.#options = options;
-    this.#run = bindScript(options.redis, loadScript(logAppend));
-    this.#buffer = new EntryBuffer(options.bufferMaxEntries);
+    this.options = options;
+    this.run = bindScript(options.redis, loadScript(logAppend));
+    if (!(options.redis instanceof Cluster)) this.#everybody = new Lane(this, everybody, 0);
     this.#interval = setInterval(this.#pump, options.flushIntervalMs);
     this.#interval.unref();
     options.redis.on('ready', this.#sendAgain);
@@ -86,28 +82,27 @@ export class AccessLog {
 
   /** Entries not acknowledged yet, those in flight included. */
   get queued(): number {
-    return this.#buffer.size;
+    return this.room.used;
+  }
+
+  get isAwaited(): boolean {
+    return this.#waiters.size > 0;
   }
 
   /** Takes an entry; never waits, never throws. What does not fit is dropped and counted. */
   append(entry: LogEntry): void {
-    if (this.#state !== 'open' || !this.#buffer.push(entry)) {
+    if (this.#state !== 'open' || !(this.#everybody ?? this.#laneOf(entry.tenant)).push(entry)) {
       this.#losses.dropped += 1;
-      this.#options.metrics.logEntries('dropped', 1);
+      this.options.metrics.logEntries('dropped', 1);
       return;
     }
     this.#accepted += 1;
-    if (!this.#pumpScheduled && this.#inFlight === undefined && this.#buffer.hasFullBatch) {
-      this.#pumpScheduled = true;
-      // Not now: this is inside somebody's request.
-      setImmediate(this.#pump);
-    }
   }
 
   /** Writes what has been appended so far, at once; answers when it is acknowledged or `deadlineMs` have passed. */
   async flush(deadlineMs: number): Promise<FlushResult> {
     const target = this.#accepted;
-    if (this.#hasWork) {
+    if (this.#lanes().some((lane) => lane.hasWork)) {
       await new Promise<void>((resolve) => {
         const waiter: Waiter = {
           target,
@@ -132,90 +127,55 @@ export class AccessLog {
     const result = await this.flush(deadlineMs);
     this.#state = 'closed';
     clearInterval(this.#interval);
-    clearTimeout(this.#retry);
-    this.#options.redis.off('ready', this.#sendAgain);
-    if (result.remaining > 0) this.#options.metrics.logEntries('dropped', result.remaining);
+    for (const lane of this.#lanes()) lane.close();
+    this.options.redis.off('ready', this.#sendAgain);
+    if (result.remaining > 0) this.options.metrics.logEntries('dropped', result.remaining);
     this.#reportLosses(0);
     return result;
   }
 
-  /** Something waits or is in flight: entries, or a gap record. */
-  get #hasWork(): boolean {
-    return this.#buffer.size > 0 || this.#buffer.hasGaps || this.#inFlight !== undefined;
+  settled(count: number, written: number, failed: number): void {
+    this.#settled += count;
+    if (written > 0) this.options.metrics.logEntries('written', written);
+    if (failed > 0) this.options.metrics.logEntries('failed', failed);
+    this.#losses.failed += failed;
+    this.#reportLosses(lossesReportedEveryMs);
+    if (this.#waiters.size === 0) return;
+    const hasGaps = this.#lanes().some((lane) => lane.hasGaps);
+    for (const waiter of this.#waiters) {
+      if (this.#settled >= waiter.target && !hasGaps) waiter.done();
+    }
+  }
+
+  #lanes(): Lane[] {
+    return this.#everybody === undefined ? [...this.#byTenant.values()] : [this.#everybody];
+  }
+
+  #laneOf(tenant: string): Lane {
+    const group = tenant === '' ? noTenant : tenant;
+    let lane = this.#byTenant.get(group);
+    if (lane === undefined) {
+      lane = new Lane(this, group, this.#numberMax);
+      this.#byTenant.set(group, lane);
+    }
+    return lane;
   }
 
   readonly #pump = (): void => {
-    this.#pumpScheduled = false;
-    if (this.#inFlight !== undefined || this.#state === 'closed') return;
-    const gaps = this.#buffer.takeGaps(batchMax);
-    const entries = this.#buffer.take();
-    if (entries.length === 0 && gaps.length === 0) return;
-    this.#number += 1;
-    this.#inFlight = encodeBatch(entries, gaps, {
-      sequenceKey: keys.logSequence(groupOf(entries[0]?.tenant ?? ''), this.#writer),
-      number: this.#number,
-      records: this.#records,
-      retentionDays: this.#options.retentionDays,
-      streamMaxEntries: this.#options.streamMaxEntries,
-    });
-    this.#send(this.#inFlight);
+    this.#everybody?.pump();
+    for (const [group, lane] of this.#byTenant) {
+      if (lane.hasWork) {
+        lane.pump();
+        continue;
+      }
+      this.#numberMax = Math.max(this.#numberMax, lane.number);
+      this.#byTenant.delete(group);
+    }
   };
 
-  #send(batch: Batch): void {
-    this.#run(batch.keys, batch.args).then(
-      (reply) => this.#acknowledged(batch, reply),
-      (error: unknown) => this.#refused(batch, error),
-    );
-  }
-
-  #acknowledged(batch: Batch, reply: unknown): void {
-    const [, written, failed] = reply as [fresh: number, written: number, failed: number];
-    if (this.#attempts > 0) {
-      this.#options.logger.info({ attempts: this.#attempts, queued: this.queued }, 'access log is written again');
-    }
-    this.#settle(batch, written, failed);
-  }
-
-  #refused(batch: Batch, error: unknown): void {
-    if (this.#state === 'closed') return;
-    this.#attempts += 1;
-    const kind = storeErrorKind(error);
-    this.#options.metrics.storeError(kind);
-    if (this.#attempts === 1) this.#options.logger.warn({ err: error }, 'access log cannot be written, trying again');
-    if (kind === 'script' && this.#attempts >= rejectedAttemptsMax) {
-      this.#settle(batch, 0, batch.count);
-      return;
-    }
-    const backoffMs = Math.min(backoffFirstMs * 2 ** Math.min(this.#attempts - 1, 10), backoffMaxMs);
-    this.#retry = setTimeout(this.#sendAgain, backoffMs * (0.5 + Math.random() / 2));
-    this.#retry.unref();
-  }
-
-  /** Ends the wait between two attempts, if there is one. */
   readonly #sendAgain = (): void => {
-    if (this.#retry === undefined || this.#inFlight === undefined) return;
-    clearTimeout(this.#retry);
-    this.#retry = undefined;
-    this.#send(this.#inFlight);
+    for (const lane of this.#lanes()) lane.sendAgain();
   };
-
-  #settle(batch: Batch, written: number, failed: number): void {
-    // What was given up at the end has been counted as dropped, even if its acknowledgement comes now.
-    if (this.#state === 'closed') return;
-    this.#inFlight = undefined;
-    this.#attempts = 0;
-    this.#buffer.settle(batch.count);
-    this.#settled += batch.count;
-    if (written > 0) this.#options.metrics.logEntries('written', written);
-    if (failed > 0) this.#options.metrics.logEntries('failed', failed);
-    this.#losses.failed += failed;
-    this.#reportLosses(lossesReportedEveryMs);
-    for (const waiter of this.#waiters) {
-      if (this.#settled >= waiter.target && !this.#buffer.hasGaps) waiter.done();
-    }
-    // A backlog or somebody who waits: no pause until the next tick of the interval.
-    if (this.#buffer.hasFullBatch || this.#waiters.size > 0) this.#pump();
-  }
 
   /** Says what was lost, at most every `everyMs`: under an overload this would be a line for each batch. */
   #reportLosses(everyMs: number): void {
@@ -225,7 +185,7 @@ export class AccessLog {
     this.#lossesReportedAtMs = nowMs;
     this.#losses.dropped = 0;
     this.#losses.failed = 0;
-    this.#options.logger.warn(
+    this.options.logger.warn(
       { dropped, failed },
       'access log entries were lost: dropped (buffer full) or failed (no stream at the key)',
     );

@@ -1,6 +1,6 @@
 /** Reads usage from the Redis that holds the access log. */
-import type { Redis } from 'ioredis';
 import { keys } from '../redis/keys.js';
+import type { RedisConnection } from '../redis/target.js';
 import { type StoredUsage, type UsageReport, usageReport } from './report.js';
 import { emptySums, type Sums, unpackSums } from './sums.js';
 
@@ -10,7 +10,7 @@ import { emptySums, type Sums, unpackSums } from './sums.js';
  * @throws what the connection says; Error when something else wrote the key.
  */
 export async function readUsage(
-  redis: Redis,
+  redis: RedisConnection,
   tenant: string,
   tokenId: string | null,
   nowMs: number,
@@ -20,7 +20,7 @@ export async function readUsage(
 }
 
 /** Lifetime calls of several tokens in the order of `ids`, without the rest of their report. */
-export function readCalls(redis: Redis, tenant: string, ids: readonly string[]): Promise<number[]> {
+export function readCalls(redis: RedisConnection, tenant: string, ids: readonly string[]): Promise<number[]> {
   return Promise.all(ids.map(async (id) => Number(await redis.hget(keys.usage(tenant, id), 'calls')) || 0));
 }
 
