@@ -120,7 +120,7 @@ class ClusterBatch implements TicketBatch {
         const failure = this.#parts.find((part) => part.reply === undefined);
         if (failure !== undefined && this.#parts.every((part) => part.reply === undefined)) {
           // What went on a detour was answered: the node is there.
-          if (this.#parts.length === parts.length) return reject(failure.error as Error);
+          if (this.#parts.length === parts.length) return reject(failure.error);
         }
         resolve(this);
       };

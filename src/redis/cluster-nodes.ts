@@ -34,7 +34,7 @@ const unusedAfterMs = 10_000;
 
 /** Slot of a key (Redis Cluster specification: CRC16 of its hash tag, modulo 16384). */
 export function slotOf(key: string): number {
-  return new Command('get', [key]).getSlot() as number;
+  return new Command('get', [key]).getSlot();
 }
 
 export class ClusterNodes {

@@ -71,7 +71,7 @@ export async function startRedisCluster(args: readonly string[] = []): Promise<R
           const isInStep = /role:master/.test(replication)
             ? /connected_slaves:[1-9]/.test(replication) && /state=online/.test(replication)
             : /master_link_status:up/.test(replication);
-          return String(cluster).includes('cluster_state:ok') && isInStep;
+          return cluster.includes('cluster_state:ok') && isInStep;
         }),
       );
       return states.every(Boolean) && (await view()).every(({ isUp }) => isUp);
@@ -85,13 +85,8 @@ export async function startRedisCluster(args: readonly string[] = []): Promise<R
     primaryOf,
     healthy,
     async moveSlot(slot, to) {
-      const nodes = await view();
-      const target = nodes.find(({ name }) => name === to);
-      const source = nodes.find(({ name }) => name !== to && nodes.length > 0 && name);
-      if (target === undefined || source === undefined) throw new Error(`there is no node ${to}`);
       const from = await primaryOf(slot);
-      if (from === to) return;
-      await migrate(slot, await idOf(from), from, target.id, to);
+      if (from !== to) await migrate(slot, from, to);
     },
     async stop() {
       await Promise.all(servers.map((each) => each.stop()));
@@ -103,7 +98,8 @@ export async function startRedisCluster(args: readonly string[] = []): Promise<R
   }
 
   /** The steps of the Redis Cluster specification ("Live reconfiguration"). */
-  async function migrate(slot: number, fromId: string, from: string, toId: string, to: string): Promise<void> {
+  async function migrate(slot: number, from: string, to: string): Promise<void> {
+    const [fromId, toId] = [await idOf(from), await idOf(to)];
     const source = clients[names.indexOf(from)];
     const target = clients[names.indexOf(to)];
     if (source === undefined || target === undefined) throw new Error(`there is no node ${from} or ${to}`);
@@ -111,7 +107,7 @@ export async function startRedisCluster(args: readonly string[] = []): Promise<R
     await source.cluster('SETSLOT', slot, 'MIGRATING', toId);
     const [host = '', port = ''] = to.split(':');
     for (;;) {
-      const moving = (await source.cluster('GETKEYSINSLOT', slot, 10)) as string[];
+      const moving = await source.cluster('GETKEYSINSLOT', slot, 10);
       if (moving.length === 0) break;
       await source.call('MIGRATE', host, port, '', '0', '5000', 'REPLACE', 'KEYS', ...moving);
     }
