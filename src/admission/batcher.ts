@@ -67,6 +67,8 @@ export interface AdmissionGate {
   readonly denials: DenyCache;
   /** For metrics and readiness. */
   readonly breakerState: BreakerState;
+  /** Tickets waiting for a batch now. */
+  readonly waiting: number;
   /** Takes a ticket; its `admissionSettled` is called once, in a later macrotask. */
   submit(ticket: AdmissionTicket): void;
   /** Gives up what waits and takes no more; batches in flight are still answered. Connections are the caller's. */
@@ -163,6 +165,13 @@ export class Admission implements AdmissionGate {
     this.#closed = true;
     clearInterval(this.#probing);
     this.#giveUpWaiting();
+  }
+
+  /** As `close`, but what waits is handed over instead. */
+  release(): AdmissionTicket[] {
+    const tickets = Array.from({ length: this.#waiting }, () => this.#shift());
+    this.close();
+    return tickets;
   }
 
   #scheduleTurn(): void {

@@ -38,7 +38,9 @@ export class ClusterAdmission implements AdmissionGate {
   constructor(options: ClusterAdmissionOptions) {
     this.#options = options;
     this.#nodes = new ClusterNodes(options.cluster);
-    this.#lines = new ClusterLines(this.#nodes, options.observer, this.denials);
+    this.#lines = new ClusterLines(this.#nodes, options.observer, this.denials, (node) =>
+      shardSlots.findIndex((slot) => this.#nodes.ownerOf(slot) === node),
+    );
     this.#nodes.onChange(() => this.#assign());
     this.#assign();
   }
@@ -58,6 +60,10 @@ export class ClusterAdmission implements AdmissionGate {
     return states.find((state) => state !== 'closed') ?? 'closed';
   }
 
+  get waiting(): number {
+    return [...this.#byNode.values()].reduce((sum, admission) => sum + admission.waiting, 0);
+  }
+
   submit(ticket: AdmissionTicket): void {
     (this.#byShard[shardNumberOf(ticket.tokenKey)] as Admission).submit(ticket);
   }
@@ -73,7 +79,7 @@ export class ClusterAdmission implements AdmissionGate {
     this.#nodes.close();
   }
 
-  /** Gives each shard to its node. A node that has none any more settles what it holds and is forgotten. */
+  /** Gives each shard to its node. A node that has none any more hands over what waits, and is forgotten. */
   #assign(): void {
     const before = this.#byNode;
     this.#byNode = new Map();
@@ -83,6 +89,10 @@ export class ClusterAdmission implements AdmissionGate {
       this.#byNode.set(node, known);
       return known;
     });
+    for (const [node, admission] of before) {
+      if (this.#byNode.has(node)) continue;
+      for (const ticket of admission.release()) this.submit(ticket);
+    }
   }
 
   #open(node: NodeName): Admission {

@@ -40,13 +40,21 @@ export class ClusterLines {
   readonly observer: AdmissionObserver;
   readonly denials: DenyCache;
   readonly #scripts = new WeakMap<Redis, RunScript>();
+  /** A shard that lies on a node, -1 for none. */
+  readonly shardOn: (node: NodeName) => number;
   /** Who is told that a node is connected: the last that asked. */
   readonly #connected = new Map<NodeName, () => void>();
 
-  constructor(nodes: ClusterNodes, observer: AdmissionObserver, denials: DenyCache) {
+  constructor(
+    nodes: ClusterNodes,
+    observer: AdmissionObserver,
+    denials: DenyCache,
+    shardOn: (node: NodeName) => number,
+  ) {
     this.nodes = nodes;
     this.observer = observer;
     this.denials = denials;
+    this.shardOn = shardOn;
     nodes.onConnected((node) => this.#connected.get(node)?.());
   }
 
@@ -106,6 +114,8 @@ class ClusterBatch implements TicketBatch {
     const redis = this.#node === '' ? undefined : nodes.readyConnection(this.#node);
     if (redis === undefined) return Promise.reject(new Error('Connection is closed.'));
     this.#spread();
+    // Without tickets it is a probe: does the node run the script?
+    if (this.#parts.length === 0) this.#addPart(Math.max(0, this.#lines.shardOn(this.#node)));
     const run = this.#lines.script(redis);
     redis.stream.cork();
     const replies = this.#parts.map(({ batch }) => batch.send(run, installation));
@@ -165,13 +175,18 @@ class ClusterBatch implements TicketBatch {
       const shard = shardNumberOf(ticket.tokenKey);
       let part = byShard.get(shard);
       if (part === undefined) {
-        this.#batches[shard] ??= new AdmitBatch(allShards[shard]);
-        part = { shard, batch: this.#batches[shard], reply: undefined, error: undefined };
+        part = this.#addPart(shard);
         byShard.set(shard, part);
       }
       part.batch.tickets.push(ticket);
     }
-    this.#parts = [...byShard.values()];
+  }
+
+  #addPart(shard: number): Part {
+    const batch = (this.#batches[shard] ??= new AdmitBatch(allShards[shard]));
+    const part = { shard, batch, reply: undefined, error: undefined };
+    this.#parts.push(part);
+    return part;
   }
 
   #failed(part: Part, error: unknown, installation: string, deadlineMs: number): void {
@@ -221,7 +236,8 @@ class Detour {
       if (!this.#batch.isReply(reply)) throw new Error('lua/admit.lua answered in another form');
       if (this.#over()) return;
       const { denials, observer } = this.#lines;
-      observer.batchAnswered(this.#batch.tickets.length, performance.now() - sentAtMs);
+      const { length } = this.#batch.tickets;
+      if (length > 0) observer.batchAnswered(length, performance.now() - sentAtMs);
       this.#batch.settle(reply, blankVerdict(), (ticket, verdict) =>
         conclude(denials, observer, sentAtMs, ticket, verdict),
       );
