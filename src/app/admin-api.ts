@@ -1,7 +1,7 @@
 /** The parts of the admin API, over a connection of its own: what people do never waits behind the data plane. */
 import type { AdminApiParts } from '../admin/api.js';
 import { Authenticator } from '../admin/authenticate.js';
-import { logRedisSettings, redisSettings } from '../config/require.js';
+import { logRedisSettings, minReplicas, redisSettings } from '../config/require.js';
 import type { Config } from '../config/schema.js';
 import { parseMasterKeys } from '../credential/sealed-secret.js';
 import { TrustedProxies } from '../http/forwarded.js';
@@ -23,7 +23,7 @@ export function openAdminApi(config: Config, policy: () => Policy, logger: Logge
   const redis = connect(redisSettings(config), 'control');
   const elsewhere = config.logRedisUrl !== undefined && config.logRedisUrl !== config.redisUrl;
   const logRedis = elsewhere ? connect(logRedisSettings(config), 'control') : redis;
-  const store = new Store(redis, { redisMinReplicas: config.redisMinReplicas });
+  const store = new Store(redis, { redisMinReplicas: minReplicas(config) });
   const management = new Management(store, {
     tokenPrefix: config.tokenPrefix,
     masterKeys: config.masterKey === undefined ? undefined : parseMasterKeys(config.masterKey),

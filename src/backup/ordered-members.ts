@@ -1,4 +1,4 @@
-import type { Redis } from 'ioredis';
+import type { RedisConnection } from '../redis/target.js';
 
 /** Members asked for in one step. */
 const stepMembers = 500;
@@ -8,7 +8,7 @@ const stepMembers = 500;
  * from the beginning to the end is seen. (ZSCAN may show one twice.)
  * @throws what the connection says.
  */
-export async function* orderedMembers(redis: Redis, key: string): AsyncGenerator<string> {
+export async function* orderedMembers(redis: RedisConnection, key: string): AsyncGenerator<string> {
   let score = '-inf';
   // Members of the last score that were seen: the next step begins with that score again.
   let seen = new Set<string>();

@@ -71,14 +71,12 @@ export async function restoreBackup(
     const restore = new Restore(store, signaturesFrom);
     await restore.all(file, summary, options);
     if (!options.merge) {
-      await store.ask(() =>
-        adoptInstallation(
-          store.redis,
-          { installation: summary.header.installation, createdAt: summary.header.installationCreatedAt },
-          restore.tenantVersions(),
-        ),
+      await adoptInstallation(
+        store,
+        { installation: summary.header.installation, createdAt: summary.header.installationCreatedAt },
+        restore.tenantVersions(),
       );
-      await store.ask(() => store.redis.del(keys.restore()));
+      await store.write(keys.restore(), (redis) => redis.del(keys.restore()));
     }
     await untilRedisTime(store, signaturesFrom);
     return restore.report;
@@ -99,10 +97,8 @@ async function beginRestore(store: Store, { sha256, header }: BackupSummary): Pr
   }
   if (found === null) await refuseFull(store);
   const now = await redisTimeMs(store);
-  await store.ask(async () => {
-    await redis.hsetnx(keys.restore(), restoreFields.startedAt, now);
-    await redis.hsetnx(keys.restore(), restoreFields.sha256, sha256);
-  });
+  await store.write(keys.restore(), (writer) => writer.hsetnx(keys.restore(), restoreFields.startedAt, now));
+  await store.write(keys.restore(), (writer) => writer.hsetnx(keys.restore(), restoreFields.sha256, sha256));
   // Looked at again now that it is announced: somebody may have begun an installation or another restore meanwhile.
   const [announced, startedAt] = await store.ask(() =>
     redis.hmget(keys.restore(), restoreFields.sha256, restoreFields.startedAt),
@@ -112,7 +108,7 @@ async function beginRestore(store: Store, { sha256, header }: BackupSummary): Pr
   }
   const installation = await store.ask(() => redis.hget(keys.meta(allShards[0] as string), 'installation'));
   if (installation !== null && installation !== header.installation) {
-    await store.ask(() => redis.del(keys.restore()));
+    await store.write(keys.restore(), (writer) => writer.del(keys.restore()));
     throw notEmpty();
   }
   return wholeSecondAfter(Number(startedAt));
@@ -199,7 +195,7 @@ class Restore {
     const { slug, createdAt, maxTokens, state } = tenant;
     const version = tenant.version + versionStep;
     // Listed first, as at its creation.
-    await this.#store.ask(() => this.#store.redis.zadd(keys.tenants(), 'NX', createdAt, slug));
+    await this.#store.write(keys.tenants(), (redis) => redis.zadd(keys.tenants(), 'NX', createdAt, slug));
     const fields = {
       version,
       record: JSON.stringify({ ...entry.record, version }),
@@ -236,10 +232,10 @@ class Restore {
     if (sha256 === null) return true;
     const { redis } = this.#store;
     const key = keys.foreign(sha256);
-    const holder = await this.#store.ask(() => redis.set(key, token.id, 'NX', 'GET'));
+    const holder = await this.#store.write(key, (writer) => writer.set(key, token.id, 'NX', 'GET'));
     if (holder === null || holder === token.id) return true;
     if (await this.#store.ask(() => redis.exists(keys.token(holder)))) return false;
-    await this.#store.ask(() => redis.set(key, token.id));
+    await this.#store.write(key, (writer) => writer.set(key, token.id));
     return true;
   }
 }

@@ -108,13 +108,13 @@ export async function initialise(store: Store, nowMs: number): Promise<Installat
  * @throws OperatorError when there is another installation by now.
  */
 export async function adoptInstallation(
-  redis: Redis,
+  store: Store,
   { installation, createdAt }: Pick<Installation, 'installation' | 'createdAt'>,
   tenantVersions: ReadonlyMap<string, number>,
 ): Promise<void> {
   const first = keys.meta(firstShard);
-  await redis.hsetnx(first, metaFields.installation, installation);
-  const [found, schema] = await redis.hmget(first, metaFields.installation, metaFields.schema);
+  await store.write(first, (redis) => redis.hsetnx(first, metaFields.installation, installation));
+  const [found, schema] = await store.ask(() => store.redis.hmget(first, metaFields.installation, metaFields.schema));
   if (found !== installation) {
     throw new OperatorError(
       'Another installation was begun in this Redis while the backup was being restored: empty the Redis and restore again.',
@@ -127,12 +127,14 @@ export async function adoptInstallation(
     [metaFields.createdAt]: createdAt,
     [metaFields.tenantVersion]: tenantVersions.get(shard) ?? 0,
   });
-  await Promise.all(allShards.slice(1).map((shard) => redis.hset(keys.meta(shard), fieldsOf(shard))));
+  const write = (shard: string): Promise<number> =>
+    store.write(keys.meta(shard), (redis) => redis.hset(keys.meta(shard), fieldsOf(shard)));
+  await Promise.all(allShards.slice(1).map(write));
   // Last, as in initialise: without the first shard's schema nothing is taken for complete.
-  await redis.hset(first, fieldsOf(firstShard));
+  await write(firstShard);
 }
 
-async function refuseDuringRestore(redis: Redis): Promise<void> {
+async function refuseDuringRestore(redis: RedisConnection): Promise<void> {
   if ((await redis.exists(keys.restore())) === 0) return;
   throw new OperatorError(
     'A backup is being restored into this Redis: bring that to its end with tollkeeper import FILE, or empty the Redis.',
