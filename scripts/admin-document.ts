@@ -15,7 +15,7 @@ export interface OpenApiDocument {
 /** What `/openapi.json` answers. Only the shapes of the routes are looked at: nothing behind them is there. */
 export async function adminDocument(): Promise<OpenApiDocument> {
   const app = Fastify({ logger: false });
-  const parts: Partial<AdminApiParts> = { version: packageVersion(), requestsPerMinute: 0 };
+  const parts = { version: packageVersion(), requestsPerMinute: 0, management: {} };
   await registerApi(app, parts as AdminApiParts);
   await app.ready();
   const document = app.swagger() as unknown as OpenApiDocument;

@@ -4,37 +4,40 @@
  * In order: the credential (before a body is read), the limit on requests, the body (64 KiB of JSON), the schemas
  * (unknown fields are refused), the handler, which finds in `operations` only what its principal may do.
  */
+import cookie from '@fastify/cookie';
 import rateLimit from '@fastify/rate-limit';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import type { Management } from '../management/management.js';
 import type { Principal } from '../management/principal.js';
 import { parseInput } from '../tenant/parse-input.js';
 import { NotFoundError } from '../tenant/refusal.js';
+import type { Session } from '../user/session.js';
 import type { Logger } from '../telemetry/logger.js';
 import { auditRoutes } from './audit.js';
-import type { Authenticator } from './authenticate.js';
+import { requireConfirmation } from './confirmation.js';
 import { sendError } from './errors.js';
 import { collectRoutes, serveDocument } from './openapi.js';
 import { AdminRefusal, sendProblem } from './problem.js';
 import type { AnyRoute, Call } from './route.js';
 import { scopeRoutes } from './scopes.js';
+import { sessionRoutes, type SessionParts } from './sessions.js';
 import { tenantRoutes } from './tenants.js';
 import { tokenRoutes } from './tokens.js';
+import { userRoutes } from './users.js';
 
 declare module 'fastify' {
   interface FastifyRequest {
     /** Set before anything of a route of the API runs, except of open ones. */
     principal: Principal | null;
+    /** Of a principal who logged in. */
+    session: Session | null;
   }
   interface FastifyContextConfig {
     admin?: AnyRoute;
   }
 }
 
-export interface AdminApiParts {
-  readonly management: Management;
-  readonly authenticator: Authenticator;
+export interface AdminApiParts extends SessionParts {
   /** The scopes of the policy in force. */
   readonly scopes: () => readonly string[];
   /** Requests a minute and principal; 0 sets no limit. */
@@ -49,7 +52,14 @@ const methods = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const;
 
 /** Every route there is; a further resource is one line here. */
 function routesOf(parts: AdminApiParts): readonly AnyRoute[] {
-  return [...tenantRoutes, ...tokenRoutes, ...scopeRoutes(parts.scopes), ...auditRoutes];
+  return [
+    ...tenantRoutes,
+    ...tokenRoutes,
+    ...scopeRoutes(parts.scopes),
+    ...auditRoutes,
+    ...userRoutes,
+    ...sessionRoutes(parts),
+  ];
 }
 
 /** Adds the API, its document and the page that shows it. */
@@ -68,7 +78,9 @@ export async function registerApi(app: FastifyInstance, parts: AdminApiParts): P
 }
 
 async function prepare(scope: FastifyInstance, parts: AdminApiParts): Promise<void> {
+  await scope.register(cookie);
   scope.decorateRequest('principal', null);
+  scope.decorateRequest('session', null);
   scope.removeContentTypeParser('text/plain');
   scope.setErrorHandler((error, request, reply) => {
     sendError(error, request, reply, parts.logger);
@@ -78,7 +90,14 @@ async function prepare(scope: FastifyInstance, parts: AdminApiParts): Promise<vo
   scope.addHook('onRequest', async (request) => {
     const { admin } = request.routeOptions.config;
     if (admin === undefined || admin.open === true) return;
-    request.principal = await parts.authenticator.authenticate(request);
+    const { principal, session = null } = await parts.authenticator.authenticate(request);
+    request.principal = principal;
+    request.session = session;
+  });
+  scope.addHook('preHandler', async (request) => {
+    const { admin } = request.routeOptions.config;
+    const { management, attempts } = parts;
+    if (admin !== undefined) await requireConfirmation(request, admin, { users: management.users, attempts });
   });
   if (parts.requestsPerMinute === 0) return;
   await scope.register(rateLimit, {
@@ -119,10 +138,11 @@ function addRoute(scope: FastifyInstance, definition: AnyRoute, { management }: 
       ...(method === 'GET' ? {} : { body: body ?? nothing }),
     },
     handler: async (request, reply) => {
-      const principal = request.principal as Principal;
+      const { principal } = request;
       const call = {
         principal,
-        operations: management.as(principal),
+        // An open route has no principal and asks for nothing that needs one.
+        operations: principal === null ? (undefined as never) : management.as(principal),
         params: request.params,
         query: request.query,
         body: request.body,

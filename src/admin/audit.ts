@@ -49,6 +49,7 @@ export const auditRoutes: readonly AnyRoute[] = [
     method: 'POST',
     path: '/audit/verify',
     id: 'verifyAudit',
+    repeatable: true,
     tag,
     summary: 'Check every record of the audit log: none changed, missing or moved',
     description: 'For operators. `head` is what an earlier verification answered.',

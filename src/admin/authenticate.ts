@@ -4,58 +4,123 @@ import type { FastifyRequest } from 'fastify';
 import { AuthFailures } from '../credential/auth-failures.js';
 import type { TrustedProxies } from '../http/forwarded.js';
 import type { Principal } from '../management/principal.js';
+import type { AdminKeys } from '../user/admin-key.js';
+import type { UserRepository } from '../user/repository.js';
+import type { Session, Sessions } from '../user/session.js';
+import type { UserRecord } from '../user/user.js';
+import { requireSameSite } from './cross-site.js';
 import { AdminRefusal } from './problem.js';
+import { sessionIdOf } from './session-cookie.js';
 
 export interface AuthenticatorParts {
   /** `TOLLKEEPER_ADMIN_KEY`; undefined: no such key opens anything. */
   readonly adminKey: string | undefined;
+  readonly users: UserRepository;
+  readonly adminKeys: AdminKeys;
+  readonly sessions: Sessions;
   readonly trustedProxies: TrustedProxies;
+}
+
+export interface Authenticated {
+  readonly principal: Principal;
+  /** Of a session. */
+  readonly session?: Session;
 }
 
 /** Failed credentials per address and minute. */
 const failuresMax = 30;
 
 export class Authenticator {
+  readonly #parts: AuthenticatorParts;
   readonly #adminKeyDigest: Buffer | undefined;
-  readonly #trustedProxies: TrustedProxies;
   readonly #failures = new AuthFailures(failuresMax);
 
-  constructor({ adminKey, trustedProxies }: AuthenticatorParts) {
-    this.#adminKeyDigest = adminKey === undefined ? undefined : sha256(adminKey);
-    this.#trustedProxies = trustedProxies;
+  constructor(parts: AuthenticatorParts) {
+    this.#parts = parts;
+    this.#adminKeyDigest = parts.adminKey === undefined ? undefined : sha256(parts.adminKey);
   }
 
   /** The client's address, through trusted proxies. */
   addressOf(request: FastifyRequest): string {
-    const forwardedFor = request.headers['x-forwarded-for'] ?? '';
-    return this.#trustedProxies.clientAddress(
-      request.socket.remoteAddress ?? '',
-      typeof forwardedFor === 'string' ? forwardedFor : forwardedFor.join(','),
-    );
+    const peer = request.socket.remoteAddress ?? '';
+    return this.#parts.trustedProxies.clientAddress(peer, fieldOf(request, 'x-forwarded-for'));
   }
 
-  /** @throws AdminRefusal for 401 and 429. */
-  async authenticate(request: FastifyRequest): Promise<Principal> {
+  /** Whether the client speaks HTTPS, with a trusted proxy in front: this listener has none itself. */
+  isSecure(request: FastifyRequest): boolean {
+    const peer = request.socket.remoteAddress ?? '';
+    return this.#parts.trustedProxies.scheme(peer, fieldOf(request, 'x-forwarded-proto'), 'http') === 'https';
+  }
+
+  /** @throws AdminRefusal `cross-site-request`, for what a session or a login asks for. */
+  requireSameSite(request: FastifyRequest): void {
+    const peer = request.socket.remoteAddress ?? '';
+    const host = this.#parts.trustedProxies.host(
+      peer,
+      fieldOf(request, 'x-forwarded-host'),
+      request.headers.host ?? '',
+    );
+    requireSameSite(request.headers, host);
+  }
+
+  /** @throws AdminRefusal for 401, 403 and 429. */
+  async authenticate(request: FastifyRequest): Promise<Authenticated> {
     const { authorization } = request.headers;
-    if (authorization === undefined) {
+    const sessionId = authorization === undefined ? sessionIdOf(request, this.isSecure(request)) : undefined;
+    if (authorization === undefined && sessionId === undefined) {
       throw new AdminRefusal('admin-credentials-missing', 'Send an admin key in Authorization, or log in.');
     }
     const address = this.addressOf(request);
     const blockedForS = this.#failures.blockedForS(address, performance.now());
     if (blockedForS > 0) {
-      throw new AdminRefusal('too-many-requests', 'Too many invalid admin keys from this address.', blockedForS);
+      throw new AdminRefusal('too-many-requests', 'Too many invalid credentials from this address.', blockedForS);
     }
-    const key = /^bearer +([\x21-\x7e]{1,512})$/i.exec(authorization)?.[1];
-    const principal = key === undefined ? undefined : this.#holderOf(key, address);
-    if (principal !== undefined) return principal;
-    this.#failures.count(address, performance.now());
-    throw new AdminRefusal('admin-credentials-invalid', 'The admin key is not valid.');
+    const found =
+      sessionId === undefined
+        ? await this.#holderOf(authorization ?? '', address)
+        : await this.#holderOfSession(sessionId, address);
+    if (found === undefined) {
+      this.#failures.count(address, performance.now());
+      throw new AdminRefusal('admin-credentials-invalid', 'The admin key or session is not valid, or has ended.');
+    }
+    if (found.session !== undefined && request.method !== 'GET') this.requireSameSite(request);
+    return found;
   }
 
-  #holderOf(key: string, address: string): Principal | undefined {
-    if (this.#adminKeyDigest === undefined || !timingSafeEqual(sha256(key), this.#adminKeyDigest)) return undefined;
-    return { kind: 'admin-key', name: 'admin-key', role: 'operator', tenant: null, address };
+  async #holderOf(authorization: string, address: string): Promise<Authenticated | undefined> {
+    const key = /^bearer +([\x21-\x7e]{1,512})$/i.exec(authorization)?.[1];
+    if (key === undefined) return undefined;
+    if (this.#adminKeyDigest !== undefined && timingSafeEqual(sha256(key), this.#adminKeyDigest)) {
+      return { principal: { kind: 'admin-key', name: 'admin-key', role: 'operator', tenant: null, address } };
+    }
+    const record = await this.#parts.adminKeys.match(key);
+    if (record === undefined) return undefined;
+    const user = await this.#parts.users.find(record.user);
+    if (user === null || user.uid !== record.uid) return undefined;
+    return { principal: principalOf(user, 'personal-key', address) };
   }
+
+  async #holderOfSession(id: string, address: string): Promise<Authenticated | undefined> {
+    const session = await this.#parts.sessions.resume(id);
+    if (session === undefined) return undefined;
+    const user = await this.#parts.users.find(session.user);
+    if (user === null || user.uid !== session.uid || user.sessionEpoch !== session.epoch) return undefined;
+    return { principal: principalOf(user, 'session', address), session };
+  }
+}
+
+/** What a user may do at this moment. */
+export function principalOf(
+  { name, role, tenant }: UserRecord,
+  kind: 'session' | 'personal-key',
+  address: string,
+): Principal {
+  return { kind, name, role, tenant, address };
+}
+
+function fieldOf(request: FastifyRequest, name: string): string {
+  const value = request.headers[name] ?? '';
+  return typeof value === 'string' ? value : value.join(',');
 }
 
 function sha256(text: string): Buffer {

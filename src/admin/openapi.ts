@@ -145,12 +145,14 @@ function querySchemaOf(query: z.ZodObject): JsonSchema {
   return required === undefined ? schema : { ...schema, required };
 }
 
-function headersOf({ method, conditional, confirmed }: AnyRoute): JsonSchema | undefined {
+function headersOf({ method, conditional, confirmed, open, repeatable }: AnyRoute): JsonSchema | undefined {
   const properties: Record<string, JsonSchema> = {
     ...(conditional === true
       ? { 'If-Match': text('the ETag that the change was made for; 412 when it is another') }
       : {}),
-    ...(method === 'POST' ? { 'Idempotency-Key': text('the request runs once, however often it is sent') } : {}),
+    ...(method === 'POST' && open !== true && repeatable !== true
+      ? { 'Idempotency-Key': text('the request runs once, however often it is sent') }
+      : {}),
     ...(confirmed === undefined ? {} : { 'X-Confirm-Password': text('the password once more') }),
   };
   return Object.keys(properties).length === 0 ? undefined : { type: 'object', properties };

@@ -31,9 +31,11 @@ export interface RouteDefinition<P extends z.ZodObject, Q extends z.ZodObject, B
   readonly description?: string;
   /** Open without a credential. */
   readonly open?: true;
-  /** The password is asked for again, see confirmation.ts. */
-  readonly confirmed?: true | 'always';
-  /** With `If-Match`. */
+  /** The password is asked for again (confirmation.ts): `session` of sessions, `person` also with a personal key. */
+  readonly confirmed?: 'session' | 'person';
+  /** A POST that changes nothing, or must run anew: `Idempotency-Key` does not apply. */
+  readonly repeatable?: true;
+  /** With `If-Match` (RFC 9110). */
   readonly conditional?: true;
   /** The answer holds a secret: it is kept for a repeated Idempotency-Key only where it can be encrypted. */
   readonly secret?: true;

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { algorithms, periods } from '../admission/limit.js';
 import { actorKinds, auditResults } from '../audit/record.js';
 import { tokenModes } from '../token/token.js';
+import { roles } from '../user/user.js';
 
 /** Schemas that the document names and refers to. */
 export const named = z.registry<{ readonly id: string }>();
@@ -113,3 +114,50 @@ export function listOf(item: z.ZodType): z.ZodType {
   const meta = z.strictObject({ page: z.int(), per_page: z.int(), total: z.int(), total_pages: z.int() });
   return z.strictObject({ data: z.array(item), meta });
 }
+
+export const userSchema = component(
+  'User',
+  z.strictObject({
+    name: z.string(),
+    role: z.enum(roles),
+    tenant: slug.nullable().describe("an owner's tenant"),
+    createdAt: time,
+    passwordChangedAt: time,
+    version: z.int().describe('raised by every change; also the ETag'),
+  }),
+);
+
+export const adminKeySchema = component(
+  'AdminKey',
+  z.strictObject({ id: z.string(), user: z.string(), name: z.string(), createdAt: time, expiresAt: time }),
+);
+
+export const issuedAdminKeySchema = component(
+  'IssuedAdminKey',
+  z.strictObject({ key: adminKeySchema, secret: z.string().describe('the plaintext: shown this once') }),
+);
+
+export const loginSchema = z.strictObject({ user: userSchema, endsAt: time.describe('of the session, at the latest') });
+
+export const principalSchema = component(
+  'Principal',
+  z.strictObject({
+    kind: z.enum(actorKinds),
+    name: z.string(),
+    role: z.enum(roles),
+    tenant: slug.nullable(),
+    sessionEndsAt: time.nullable(),
+  }),
+);
+
+export const sessionSchema = component(
+  'Session',
+  z.strictObject({
+    id: z.string().describe('names it, and opens nothing'),
+    createdAt: time,
+    endsAt: time,
+    address: z.string(),
+    userAgent: z.string(),
+    current: z.boolean().describe('the one that asks'),
+  }),
+);

@@ -65,7 +65,7 @@ export const tenantRoutes: readonly AnyRoute[] = [
     description: 'For operators. Without `force=true` it must have no tokens.',
     params,
     query: z.strictObject({ force: z.enum(['true', 'false']).default('false').describe('its tokens too') }),
-    confirmed: true,
+    confirmed: 'session',
     answer: { status: 204, description: 'It is deleted' },
     handle: ({ operations, params: { tenant }, query }) =>
       operations.deleteTenant(tenant, { force: query.force === 'true' }),

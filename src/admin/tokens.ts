@@ -10,7 +10,7 @@ const one = z.strictObject({ tenant: z.string(), id: z.string() });
 const tokens = '/tenants/{tenant}/tokens';
 
 const switches = {
-  revoke: { id: 'revokeToken', summary: 'End a token at once and for ever', confirmed: true },
+  revoke: { id: 'revokeToken', summary: 'End a token at once and for ever', confirmed: 'session' },
   activate: { id: 'activateToken', summary: 'Switch a token on' },
   deactivate: { id: 'deactivateToken', summary: 'Switch a token off, at once' },
 } as const;
@@ -121,7 +121,8 @@ export const tokenRoutes: readonly AnyRoute[] = [
     description:
       'Only where the tenant has `revealSecrets`. A Bearer token is kept as a hash and can never be shown again (409).',
     params: one,
-    confirmed: 'always',
+    confirmed: 'person',
+    repeatable: true,
     secret: true,
     answer: { status: 200, schema: issuedTokenSchema, description: 'The token and its plaintext' },
     handle: ({ operations, params }) => operations.revealToken(params),
@@ -133,7 +134,7 @@ export const tokenRoutes: readonly AnyRoute[] = [
     tag,
     summary: 'Delete a token; its logs stay until their retention',
     params: one,
-    confirmed: true,
+    confirmed: 'session',
     answer: { status: 204, description: 'It is deleted' },
     handle: ({ operations, params }) => operations.deleteToken(params),
   }),

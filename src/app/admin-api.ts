@@ -11,6 +11,8 @@ import { connect } from '../redis/connect.js';
 import { Store } from '../redis/store.js';
 import type { Logger } from '../telemetry/logger.js';
 import { readLastUsed } from '../token/last-used.js';
+import { LoginAttempts } from '../user/login-attempts.js';
+import { Sessions } from '../user/session.js';
 import { packageVersion } from './version.js';
 
 export interface OpenAdminApi {
@@ -34,13 +36,22 @@ export function openAdminApi(config: Config, policy: () => Policy, logger: Logge
     outcomeLost: ({ action, target }, error) =>
       logger.error({ action, target, err: error }, 'a change was made and its outcome is not in the audit log'),
   });
+  const sessions = new Sessions(store, {
+    idleMs: config.adminSessionIdleMinutes * 60_000,
+    absoluteMs: config.adminSessionHours * 3_600_000,
+  });
   return {
     parts: {
       management,
       authenticator: new Authenticator({
         adminKey: config.adminKey,
+        users: management.users,
+        adminKeys: management.adminKeys,
+        sessions,
         trustedProxies: new TrustedProxies(config.trustedProxies),
       }),
+      sessions,
+      attempts: new LoginAttempts(store),
       scopes: () => policy().scopes,
       requestsPerMinute: config.adminRequestsPerMinute,
       version: packageVersion(),

@@ -16,7 +16,7 @@ export function followChanges(redis: RedisConnection, denials: DenyCache, outage
     if (subject.startsWith('token:')) {
       denials.forgetToken(keys.token(name));
       outage.forget(keys.token(name));
-    } else {
+    } else if (subject.startsWith('tenant:')) {
       denials.forgetTenant(keys.tenant(name));
       outage.forget(keys.tenant(name));
     }

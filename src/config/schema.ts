@@ -396,6 +396,8 @@ const audit = {
 };
 
 const admin = {
+  adminSessionIdleMinutes: integer('Admin API', 30, [1, 1440], 'Minutes after its last request until a session ends.'),
+  adminSessionHours: integer('Admin API', 12, [1, 720], 'Hours after its login until a session ends.'),
   adminRequestsPerMinute: integer(
     'Admin API',
     3000,

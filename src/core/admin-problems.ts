@@ -22,6 +22,13 @@ export const adminProblems = catalogue({
     challenge: 'invalid_token',
     remedy: 'Check the key, or log in again: keys and sessions expire and can be ended.',
   },
+  'login-failed': {
+    status: 401,
+    title: 'Name or password is wrong',
+    fault: 'client',
+    challenge: '',
+    remedy: 'Check both; an operator can set a new password.',
+  },
   'role-required': {
     status: 403,
     title: 'The role does not allow this',
@@ -57,6 +64,12 @@ export const adminProblems = catalogue({
     title: 'A request with this Idempotency-Key was made before',
     fault: 'client',
     remedy: 'The detail says what became of it: wait for it, look at what it made, or use a new key.',
+  },
+  'idempotency-key-reused': {
+    status: 422,
+    title: 'The Idempotency-Key was used for another request',
+    fault: 'client',
+    remedy: 'Use a new key for every new request.',
   },
   'version-conflict': {
     status: 412,

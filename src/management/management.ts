@@ -18,6 +18,9 @@ import { drawTokenId } from '../token/format.js';
 import { type IssuedSecret, TokenRepository } from '../token/repository.js';
 import { removeTenant } from '../token/tenant-removal.js';
 import { type TokenRecord, type TokenView, toTokenView } from '../token/token.js';
+import { AdminKeys } from '../user/admin-key.js';
+import { UserRepository } from '../user/repository.js';
+import { UserOperations } from './user-operations.js';
 import { type AuditedChange, audited, recordable } from './audited.js';
 import { type AuditView, auditView } from './audit-view.js';
 import type { ChangeOptions, IssuedToken, Operations, TokenInput, TokenName } from './operations.js';
@@ -44,6 +47,8 @@ export class Management {
   readonly options: ManagementOptions;
   readonly tenants: TenantRepository;
   readonly tokens: TokenRepository;
+  readonly users: UserRepository;
+  readonly adminKeys: AdminKeys;
   readonly audit: AuditLog;
 
   /** @throws OperatorError when the token prefix is not allowed. */
@@ -57,6 +62,8 @@ export class Management {
       sealSecret: masterKeys && ((plaintext, id) => sealSecret(plaintext, id, masterKeys)),
       ...(now === undefined ? {} : { now }),
     });
+    this.users = new UserRepository(store, now);
+    this.adminKeys = new AdminKeys(store, now);
     this.audit = new AuditLog(store, {
       entriesMax: auditMaxEntries,
       ...(now === undefined ? {} : { now }),
@@ -78,11 +85,12 @@ export class Management {
   }
 }
 
-class PrincipalOperations implements Operations {
+class PrincipalOperations extends UserOperations implements Operations {
   readonly #management: Management;
   readonly #principal: Principal;
 
   constructor(management: Management, principal: Principal) {
+    super(management, principal);
     this.#management = management;
     this.#principal = principal;
   }
@@ -126,9 +134,20 @@ class PrincipalOperations implements Operations {
   async deleteTenant(slug: string, { force }: { readonly force: boolean }): Promise<void> {
     requireTenantAccess(this.#principal, slug);
     requireOperator(this.#principal);
-    const { tenants, tokens } = this.#management;
+    const { tenants, tokens, users } = this.#management;
     const change = { ...tenantChange('delete', slug), details: { force } };
-    await this.#audited(change, () => removeTenant(tenants, tokens, slug, { force }));
+    await this.#audited(change, async () => {
+      // Whoever gets the slug later must not meet the owners of today.
+      const owners = await users.ownersOf(slug);
+      if (owners.length > 0 && !force) {
+        throw new ConflictError(
+          `Tenant ${slug} still has ${owners.length === 1 ? 'the owner' : 'the owners'} ${owners.join(', ')}: remove ` +
+            'them first, or delete all of it with force.',
+        );
+      }
+      for (const owner of owners) await users.remove(owner);
+      await removeTenant(tenants, tokens, slug, { force });
+    });
   }
 
   // ---- tokens

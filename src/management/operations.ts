@@ -14,6 +14,8 @@ import type { AuditVerification, ChainPoint } from '../audit/verify.js';
 import type { Page } from '../tenant/repository.js';
 import type { TenantView } from '../tenant/tenant.js';
 import type { TokenView } from '../token/token.js';
+import type { AdminKeyView } from '../user/admin-key.js';
+import type { UserView } from '../user/user.js';
 import type { AuditView } from './audit-view.js';
 import type { Paged } from './paged.js';
 
@@ -25,6 +27,12 @@ export interface TokenName {
 
 export interface IssuedToken {
   readonly token: TokenView;
+  /** The plaintext: known this once. */
+  readonly secret: string;
+}
+
+export interface IssuedAdminKey {
+  readonly key: AdminKeyView;
   /** The plaintext: known this once. */
   readonly secret: string;
 }
@@ -68,6 +76,21 @@ export interface Operations {
   deleteToken(name: TokenName): Promise<void>;
   /** The HMAC secret once more. ConflictError for a Bearer token, of which only a hash is kept; ForbiddenError unless the tenant has `revealSecrets`. */
   revealToken(name: TokenName): Promise<IssuedToken>;
+
+  /** For operators. Body of `POST /v1/users`. */
+  createUser(input: unknown): Promise<UserView>;
+  /** For operators. */
+  listUsers(page: Page): Promise<Paged<UserView>>;
+  /** For operators and the user. */
+  showUser(name: string): Promise<UserView>;
+  /** For operators. Body of `PATCH /v1/users/{user}`; ends the user's sessions. */
+  updateUser(name: string, input: unknown, options?: ChangeOptions): Promise<UserView>;
+  /** For operators. Sessions and personal keys of the user end. */
+  removeUser(name: string): Promise<void>;
+  /** For operators and the user, but not with a personal key. Body of `POST /v1/users/{user}/keys`. */
+  createAdminKey(user: string, input: unknown): Promise<IssuedAdminKey>;
+  listAdminKeys(user: string, page: Page): Promise<Paged<AdminKeyView>>;
+  deleteAdminKey(user: string, id: string): Promise<void>;
 
   /** Newest first. An owner sees what concerns its tenant. */
   listAudit(filter: AuditFilter, page: Page): Promise<Paged<AuditView>>;

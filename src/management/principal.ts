@@ -2,10 +2,7 @@
 import type { ActorKind } from '../audit/record.js';
 import { isTenantSlug } from '../tenant/draft.js';
 import { ForbiddenError, NotFoundError } from '../tenant/refusal.js';
-
-/** `operator`: everything. `owner`: one tenant. */
-const roles = ['operator', 'owner'] as const;
-type Role = (typeof roles)[number];
+import type { Role } from '../user/user.js';
 
 export interface Principal {
   readonly kind: ActorKind;
@@ -33,4 +30,18 @@ export function requireTenantAccess(principal: Principal, tenant: string): void 
 export function requireOperator(principal: Principal): void {
   if (principal.role === 'operator') return;
   throw new ForbiddenError('This takes the role operator: ask one to do it.');
+}
+
+/**
+ * Only operators and the users themselves see a user; to anybody else there is none of that name.
+ * @throws NotFoundError.
+ */
+export function requireUserAccess(principal: Principal, user: string): void {
+  if (principal.role === 'operator' || isUser(principal, user)) return;
+  throw new NotFoundError('There is no such user.');
+}
+
+/** Whether the principal is this user. */
+function isUser({ kind, name }: Principal, user: string): boolean {
+  return (kind === 'session' || kind === 'personal-key') && name === user;
 }

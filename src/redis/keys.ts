@@ -44,6 +44,16 @@ export const keys = {
   logSequence: (group: string, writer: string): string => `tk:logseq:{${group}}:${writer}`,
   /** Usage of a token; without an id, of all tokens of the tenant. */
   usage: (tenant: string, id = ''): string => (id === '' ? `tk:usage:{${tenant}}` : `tk:usage:{${tenant}}:${id}`),
+  users: (): string => 'tk:users:{admin}',
+  user: (name: string): string => `tk:user:{admin}:${name}`,
+  userAdminKeys: (user: string): string => `tk:user-keys:{admin}:${user}`,
+  adminKey: (id: string): string => `tk:admin-key:{admin}:${id}`,
+  userSessions: (user: string): string => `tk:user-sessions:{admin}:${user}`,
+  session: (sha256Hex: string): string => `tk:session:{admin}:${sha256Hex}`,
+  /** `what` is `pair`, `address` or `account`; `subject` a hash of what is counted. */
+  loginAttempts: (what: string, subject: string): string => `tk:login-${what}:{admin}:${subject}`,
+  knownPlaces: (subject: string): string => `tk:login-known:{admin}:${subject}`,
+  idempotency: (sha256Hex: string): string => `tk:idempotency:{admin}:${sha256Hex}`,
   audit: (): string => 'tk:audit:{admin}',
   auditHead: (): string => 'tk:audit-head:{admin}',
 } as const;
@@ -145,6 +155,60 @@ export const keyCatalogue: readonly KeyDescription[] = [
     holds:
       'usage of a token, and of all tokens of a tenant: `calls`, `lastUsedAt`, `lastUsedIp`, `lastUsedAgent`; sums of hours, days and the lifetime, calls by route (lua/log-append.lua)',
     bound: 'one a token and one a tenant; 24 + 30 + 1 sums, 64 routes; expires 400 days after the last call',
+  },
+  {
+    key: 'tk:users:{admin}',
+    type: 'sorted set',
+    holds: 'names of the users by time of creation',
+    bound: '10,000 members',
+  },
+  {
+    key: 'tk:user:{admin}:<name>',
+    type: 'hash',
+    holds: '`version`, `record` (JSON with the scrypt hash of the password)',
+    bound: 'one a user',
+  },
+  {
+    key: 'tk:user-keys:{admin}:<name>',
+    type: 'sorted set',
+    holds: "ids of the user's personal admin keys by the time at which they end",
+    bound: '20 members; expires with the last of them',
+  },
+  {
+    key: 'tk:admin-key:{admin}:<id>',
+    type: 'hash',
+    holds: '`version`, `record` (JSON with the SHA-256 of the key)',
+    bound: '20 a user; expires with the key, after 366 days at most',
+  },
+  {
+    key: 'tk:user-sessions:{admin}:<name>',
+    type: 'sorted set',
+    holds: 'SHA-256 of the ids of the sessions of a user by the time at which they end',
+    bound: '20 members; expires with the last of them',
+  },
+  {
+    key: 'tk:session:{admin}:<sha256>',
+    type: 'string',
+    holds: 'a session (JSON); its id is known to the browser alone',
+    bound: '20 a user; expires when it is idle (`adminSessionIdleMinutes`)',
+  },
+  {
+    key: 'tk:login-pair:{admin}:<hash>, tk:login-address:…, tk:login-account:…',
+    type: 'string',
+    holds: 'failed logins of an account from an address, from an address, of an account',
+    bound: 'expire after 15, 15 and 60 minutes; each takes a whole attempt to log in',
+  },
+  {
+    key: 'tk:login-known:{admin}:<hash>',
+    type: 'sorted set',
+    holds: 'addresses (IPv6: /64) that an account (its hash) was used from, by the time until which they are known',
+    bound: '16 members; expires 90 days after the last login',
+  },
+  {
+    key: 'tk:idempotency:{admin}:<sha256>',
+    type: 'string',
+    holds: 'what became of a POST with an `Idempotency-Key`; sealed under the master key',
+    bound: 'expires after 24 hours; at most 64 KiB',
   },
   {
     key: 'tk:audit:{admin}',

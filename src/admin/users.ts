@@ -1,0 +1,113 @@
+/** `/v1/users` and their personal admin keys. */
+import { z } from 'zod';
+import { adminKeyDraftInput } from '../user/admin-key.js';
+import { userChangesInput, userDraftInput } from '../user/user.js';
+import { type AnyRoute, pageOf, pageQuery, route } from './route.js';
+import { adminKeySchema, issuedAdminKeySchema, listOf, userSchema } from './schemas.js';
+
+const tag = 'Users';
+const one = z.strictObject({ user: z.string() });
+const user = '/users/{user}';
+
+export const userRoutes: readonly AnyRoute[] = [
+  route({
+    method: 'POST',
+    path: '/users',
+    id: 'createUser',
+    tag,
+    summary: 'Create a user',
+    description: 'For operators. An owner has one `tenant`, an operator none.',
+    body: userDraftInput,
+    versioned: true,
+    answer: { status: 201, schema: userSchema, description: 'The user' },
+    handle: ({ operations, body }) => operations.createUser(body),
+  }),
+  route({
+    method: 'GET',
+    path: '/users',
+    id: 'listUsers',
+    tag,
+    summary: 'List the users in the order of their creation',
+    description: 'For operators.',
+    query: z.strictObject(pageQuery),
+    answer: { status: 200, schema: listOf(userSchema), description: 'One page' },
+    handle: ({ operations, query }) => operations.listUsers(pageOf(query)),
+  }),
+  route({
+    method: 'GET',
+    path: user,
+    id: 'showUser',
+    tag,
+    summary: 'Show a user',
+    description: 'For operators and the user.',
+    params: one,
+    versioned: true,
+    answer: { status: 200, schema: userSchema, description: 'The user' },
+    handle: ({ operations, params }) => operations.showUser(params.user),
+  }),
+  route({
+    method: 'PATCH',
+    path: user,
+    id: 'updateUser',
+    tag,
+    summary: 'Change role, tenant or password of a user; their sessions end',
+    description: 'For operators; people change their own password at `/v1/me/password`.',
+    params: one,
+    body: userChangesInput,
+    conditional: true,
+    versioned: true,
+    confirmed: 'session',
+    answer: { status: 200, schema: userSchema, description: 'The user as it is now' },
+    handle: ({ operations, params, body, ifVersion }) => operations.updateUser(params.user, body, { ifVersion }),
+  }),
+  route({
+    method: 'DELETE',
+    path: user,
+    id: 'removeUser',
+    tag,
+    summary: 'Remove a user; their sessions and keys end',
+    description: 'For operators.',
+    params: one,
+    confirmed: 'session',
+    answer: { status: 204, description: 'It is removed' },
+    handle: ({ operations, params }) => operations.removeUser(params.user),
+  }),
+  route({
+    method: 'POST',
+    path: `${user}/keys`,
+    id: 'createAdminKey',
+    tag,
+    summary: 'Make a personal admin key, which may what its user may; it is shown this once',
+    description: 'For operators and the user, but not with a personal key.',
+    params: one,
+    body: adminKeyDraftInput,
+    confirmed: 'session',
+    secret: true,
+    answer: { status: 201, schema: issuedAdminKeySchema, description: 'The key and its plaintext' },
+    handle: ({ operations, params, body }) => operations.createAdminKey(params.user, body),
+  }),
+  route({
+    method: 'GET',
+    path: `${user}/keys`,
+    id: 'listAdminKeys',
+    tag,
+    summary: 'List the personal admin keys of a user by the time at which they end',
+    description: 'For operators and the user.',
+    params: one,
+    query: z.strictObject(pageQuery),
+    answer: { status: 200, schema: listOf(adminKeySchema), description: 'One page' },
+    handle: ({ operations, params, query }) => operations.listAdminKeys(params.user, pageOf(query)),
+  }),
+  route({
+    method: 'DELETE',
+    path: `${user}/keys/{key}`,
+    id: 'deleteAdminKey',
+    tag,
+    summary: 'End a personal admin key at once',
+    description: 'For operators and the user.',
+    params: z.strictObject({ user: z.string(), key: z.string() }),
+    confirmed: 'session',
+    answer: { status: 204, description: 'It is ended' },
+    handle: ({ operations, params }) => operations.deleteAdminKey(params.user, params.key),
+  }),
+];

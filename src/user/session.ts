@@ -1,0 +1,127 @@
+/**
+ * Sessions of people who logged in. The browser has the id, Redis its SHA-256 alone. A session ends when it is idle, at an
+ * absolute time, at its logout, and when its user's `sessionEpoch` is another one (new password, logout everywhere).
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import { keys } from '../redis/keys.js';
+import type { Store } from '../redis/store.js';
+import { RecordReader } from '../tenant/record-reader.js';
+import type { UserRecord } from './user.js';
+
+const sessionsMax = 20;
+const userAgentLengthMax = 200;
+
+export interface SessionOptions {
+  /** Ends so long after its last request, ms. */
+  readonly idleMs: number;
+  /** Ends so long after its login, ms. */
+  readonly absoluteMs: number;
+  /** ms since 1970. */
+  readonly now?: () => number;
+}
+
+export interface Session {
+  /** SHA-256 of its id, hex: what it may be called by. */
+  readonly digest: string;
+  readonly user: string;
+  readonly uid: string;
+  readonly epoch: string;
+  /** Time of the login, ms since 1970. */
+  readonly createdAt: number;
+  /** ms since 1970. */
+  readonly endsAt: number;
+  readonly address: string;
+  readonly userAgent: string;
+}
+
+export class Sessions {
+  readonly #store: Store;
+  readonly #options: SessionOptions;
+  readonly #now: () => number;
+
+  constructor(store: Store, options: SessionOptions) {
+    this.#store = store;
+    this.#options = options;
+    this.#now = options.now ?? Date.now;
+  }
+
+  /** Opens a session and answers its id, 256 random bits: for the cookie alone. The user's oldest ones make place. */
+  async open(user: UserRecord, address: string, userAgent: string): Promise<{ id: string; session: Session }> {
+    const { redis } = this.#store;
+    const id = randomBytes(32).toString('base64url');
+    const createdAt = this.#now();
+    const session: Session = {
+      digest: digestOf(id),
+      user: user.name,
+      uid: user.uid,
+      epoch: user.sessionEpoch,
+      createdAt,
+      endsAt: createdAt + this.#options.absoluteMs,
+      address,
+      userAgent: userAgent.slice(0, userAgentLengthMax),
+    };
+    const index = keys.userSessions(user.name);
+    await this.#store.ask(async () => {
+      await redis.set(keys.session(session.digest), JSON.stringify(session), 'PX', this.#idleMs());
+      await redis.zadd(index, session.endsAt, session.digest);
+      await redis.zremrangebyscore(index, '-inf', createdAt);
+      await redis.pexpire(index, this.#options.absoluteMs);
+      const surplus = await redis.zrange(index, 0, String(-sessionsMax - 1));
+      for (const digest of surplus) await redis.del(keys.session(digest));
+      if (surplus.length > 0) await redis.zrem(index, ...surplus);
+    });
+    return { id, session };
+  }
+
+  /** The session of an id, and it is no longer idle; undefined when it has ended. Whose it is has yet to be looked up. */
+  async resume(id: string): Promise<Session | undefined> {
+    if (!/^[\w-]{43}$/.test(id)) return undefined;
+    const digest = digestOf(id);
+    const json = await this.#store.ask(() => this.#store.redis.getex(keys.session(digest), 'PX', this.#idleMs()));
+    if (json === null) return undefined;
+    const session = decode(json);
+    return session.endsAt > this.#now() ? session : undefined;
+  }
+
+  /** Ends one session. */
+  async end({ digest, user }: Pick<Session, 'digest' | 'user'>): Promise<void> {
+    const { redis } = this.#store;
+    await this.#store.ask(async () => {
+      await redis.del(keys.session(digest));
+      await redis.zrem(keys.userSessions(user), digest);
+    });
+  }
+
+  /** Those of a user that have not ended, newest first. */
+  async list({ name, uid, sessionEpoch }: UserRecord): Promise<Session[]> {
+    const { redis } = this.#store;
+    const digests = await this.#store.ask(() => redis.zrevrange(keys.userSessions(name), 0, -1));
+    const found = await this.#store.ask(() => Promise.all(digests.map((digest) => redis.get(keys.session(digest)))));
+    return found
+      .filter((json) => json !== null)
+      .map(decode)
+      .filter((session) => session.uid === uid && session.epoch === sessionEpoch && session.endsAt > this.#now());
+  }
+
+  #idleMs(): number {
+    return Math.min(this.#options.idleMs, this.#options.absoluteMs);
+  }
+}
+
+function digestOf(id: string): string {
+  return createHash('sha256').update(id).digest('hex');
+}
+
+function decode(json: string): Session {
+  const read = new RecordReader('session', json);
+  return {
+    digest: read.text('digest'),
+    user: read.text('user'),
+    uid: read.text('uid'),
+    epoch: read.text('epoch'),
+    createdAt: read.integer('createdAt'),
+    endsAt: read.integer('endsAt'),
+    address: read.text('address'),
+    userAgent: read.text('userAgent'),
+  };
+}
