@@ -9,7 +9,7 @@ import { Admission, type AdmissionGate } from '../admission/batcher.js';
 import { ClusterAdmission } from '../admission/cluster-admission.js';
 import { OutageLimits } from '../admission/outage.js';
 import { parseAddress } from '../config/formats.js';
-import { logRedisSettings, redisSettings, upstreamOrigin } from '../config/require.js';
+import { logRedisSettings, redisSettings, upstreamSettings } from '../config/require.js';
 import type { Config } from '../config/schema.js';
 import { AuthFailures } from '../credential/auth-failures.js';
 import { HmacSecrets } from '../credential/hmac-secrets.js';
@@ -88,7 +88,7 @@ export class DataProcess {
     this.#config = config;
     this.#closers = closers;
     const target = redisSettings(config);
-    const origin = upstreamOrigin(config);
+    const upstreamAt = upstreamSettings(config);
 
     const open = (purpose: ConnectionPurpose, at: RedisTarget): RedisConnection => {
       const redis = connect(at, purpose);
@@ -169,13 +169,15 @@ export class DataProcess {
     closers.add(() => readiness.stop());
 
     const upstream =
-      origin === undefined
+      upstreamAt === undefined
         ? undefined
         : new Upstream({
-            origin,
+            ...upstreamAt,
             connectTimeoutMs: config.upstreamConnectTimeoutMs,
             headTimeoutMs: config.upstreamTimeoutMs,
             idleTimeoutMs: config.upstreamIdleTimeoutMs,
+            keepAliveMs: config.upstreamKeepAliveMs,
+            maxAgeMs: config.upstreamConnectionMaxAgeMs,
             connectionsMax: config.upstreamConnectionsMax,
           });
     closers.add(() => upstream?.close());

@@ -3,7 +3,7 @@
  * looks at it. Listeners open last and close first. No decision about a request is made here.
  */
 import { AdminServer } from '../admin/server.js';
-import { redisSettings, upstreamOrigin } from '../config/require.js';
+import { redisSettings, upstreamSettings } from '../config/require.js';
 import type { Config } from '../config/schema.js';
 import type { OperatorError } from '../core/failure.js';
 import { loadPolicy } from '../policy/load.js';
@@ -35,7 +35,9 @@ export interface RunningApp {
  * @throws OperatorError when something cannot start; nothing is left half-started.
  */
 export async function serve(config: Config, logger: Logger = createLogger(config.logLevel)): Promise<RunningApp> {
-  const upstream = upstreamOrigin(config);
+  const upstream = upstreamSettings(config)
+    ?.addresses.map(({ text }) => text)
+    .join(', ');
   const redis = displayTarget(redisSettings(config));
   const { policy: source } = config;
   const current = { policy: loadPolicy(source) };

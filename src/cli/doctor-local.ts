@@ -1,10 +1,12 @@
 /** What `tollkeeper doctor` looks at besides Redis: the configuration's surroundings, the upstream, the process. */
 import { accessSync, constants, readFileSync } from 'node:fs';
-import { connect } from 'node:net';
-import { parseAddress } from '../config/formats.js';
+import type { Socket } from 'node:net';
+import { parseAddress, type UpstreamAddress } from '../config/formats.js';
+import { upstreamSettings } from '../config/require.js';
 import { type Config, configKeys, describeKey } from '../config/schema.js';
 import { OperatorError } from '../core/failure.js';
 import { loadPolicy } from '../policy/load.js';
+import { openerOf, type TlsSettings } from '../upstream/target.js';
 import { type Check, fail, ok, warn } from './doctor-check.js';
 
 /** Descriptors below which a busy sidecar runs out of connections. */
@@ -56,35 +58,59 @@ function checkPolicy(config: Config): Check {
   }
 }
 
-/** Opens a TCP connection to the upstream, and closes it. */
-export async function checkUpstream(config: Config): Promise<Check> {
+/** Connects to each address of the upstream as `serve` will, TLS handshake included, and closes. */
+export async function checkUpstream(config: Config): Promise<Check[]> {
   const check = 'upstream';
-  if (config.listen === 'off') return ok(check, 'not needed: the data plane is off');
+  if (config.listen === 'off') return [ok(check, 'not needed: the data plane is off')];
   if (config.upstream === undefined) {
     const todo = 'Set TOLLKEEPER_UPSTREAM to the address of the API, such as http://127.0.0.1:3000.';
-    return fail(check, 'not set', todo);
+    return [fail(check, 'not set', todo)];
   }
-  const { protocol, hostname, port } = new URL(config.upstream);
-  const failure = await tcpFailure(
-    hostname.replace(/^\[|\]$/g, ''),
-    Number(port || (protocol === 'https:' ? 443 : 80)),
-    config.upstreamConnectTimeoutMs,
+  let settings: ReturnType<typeof upstreamSettings>;
+  try {
+    settings = upstreamSettings(config);
+  } catch (error) {
+    if (!(error instanceof OperatorError)) throw error;
+    return [fail(check, error.message, 'Name certificates that exist and that this user may read.')];
+  }
+  const { addresses, tls } = settings ?? { addresses: [], tls: {} };
+  return Promise.all(
+    addresses.map(async (address) => {
+      const failure = await connectFailure(address, tls, config.upstreamConnectTimeoutMs);
+      if (failure === undefined) return ok(check, `${address.text} takes connections`);
+      return fail(check, `${address.text}: ${failure}`, todoFor(address, addresses.length));
+    }),
   );
-  if (failure === undefined) return ok(check, `${config.upstream} takes connections`);
-  const todo = 'Start the upstream or correct TOLLKEEPER_UPSTREAM: until then callers get 502.';
-  return fail(check, `${config.upstream}: ${failure}`, todo);
 }
 
-function tcpFailure(host: string, port: number, timeoutMs: number): Promise<string | undefined> {
+function todoFor(address: UpstreamAddress, count: number): string {
+  const until = count === 1 ? 'until then callers get 502' : 'until then the other addresses get its requests';
+  const isTls = address.kind === 'tcp' && address.isTls;
+  const tls = isTls ? ', and see upstreamTlsCa and upstreamTlsName if it is its certificate' : '';
+  return `Start the upstream or correct TOLLKEEPER_UPSTREAM${tls}: ${until}.`;
+}
+
+function connectFailure(address: UpstreamAddress, tls: TlsSettings, timeoutMs: number): Promise<string | undefined> {
   return new Promise((resolve) => {
-    const socket = connect({ host, port });
-    const timer = setTimeout(() => finish(`no answer within ${timeoutMs} ms`), timeoutMs);
     const finish = (failure: string | undefined): void => {
       clearTimeout(timer);
       socket.destroy();
       resolve(failure);
     };
-    socket.once('connect', () => finish(undefined));
+    const timer = setTimeout(() => finish(`no answer within ${timeoutMs} ms`), timeoutMs);
+    let socket: Socket;
+    try {
+      const open = openerOf(address, tls);
+      socket = open(
+        Buffer.alloc(1024),
+        () => true,
+        () => finish(undefined),
+      );
+    } catch (error) {
+      clearTimeout(timer);
+      resolve(`the certificates cannot be used (${(error as NodeJS.ErrnoException).code ?? 'unknown reason'})`);
+      return;
+    }
     socket.once('error', (error: NodeJS.ErrnoException) => finish(error.code ?? 'cannot be reached'));
   });
 }
@@ -96,8 +122,8 @@ export function checkDescriptors(config: Config, limits = readLimits()): Check {
   if (found === undefined)
     return warn(check, 'not told by this system', `See that it is ${descriptorsWanted} or more.`);
   const limit = found === 'unlimited' ? Number.POSITIVE_INFINITY : Number(found);
-  // Listeners, Redis, files and a few clients, beside a full pool.
-  const needed = config.upstreamConnectionsMax + 128;
+  // Listeners, Redis, files and a few clients, beside full pools.
+  const needed = config.upstreamConnectionsMax * (config.upstream?.length ?? 1) + 128;
   const todo = `Raise it (ulimit -n ${descriptorsWanted}, LimitNOFILE= in systemd): each client and each upstream connection takes one.`;
   if (limit < needed) return fail(check, `${found}; upstreamConnectionsMax alone needs ${needed}`, todo);
   return limit < descriptorsWanted ? warn(check, found, todo) : ok(check, found);

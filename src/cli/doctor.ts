@@ -43,7 +43,7 @@ export async function examine(sources: ConfigSources): Promise<Check[]> {
     ...(untouched('redisUrl', 'logRedisUrl', 'redisTlsCa', 'redisTlsCert', 'redisTlsKey')
       ? (await checkRedis(config)).filter(({ check }) => untouched(check))
       : []),
-    ...(untouched('upstream') ? [await checkUpstream(config)] : []),
+    ...(untouched('upstream') ? await checkUpstream(config) : []),
     checkDescriptors(config),
   ];
 }

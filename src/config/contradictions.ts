@@ -1,5 +1,5 @@
 /** Values that are right each by itself and cannot hold together. */
-import { type Address, parseAddress } from './formats.js';
+import { type Address, parseAddress, parseUpstreamAddress, type UpstreamAddress } from './formats.js';
 import { type ConfigKey, defaultOf } from './schema.js';
 import type { ConfigProblem, Setting } from './sources.js';
 
@@ -19,10 +19,13 @@ export function contradictionsIn(settings: Settings): Contradiction[] {
     ...halfPair(settings, 'redisSentinels', 'redisSentinelName'),
     ...severalRedis(settings),
     ...accessWithoutNodes(settings),
+    ...halfPair(settings, 'upstreamTlsCert', 'upstreamTlsKey'),
     ...tlsFilesWithoutTls(settings),
     ...listenersCollide(settings),
     ...nothingListens(settings),
     ...upstreamIsItself(settings),
+    ...upstreamNamedTwice(settings),
+    ...upstreamTlsWithoutTls(settings),
   ];
 }
 
@@ -119,21 +122,39 @@ function nothingListens(settings: Settings): Contradiction[] {
 /** An upstream that is our own data port would forward every request in a circle. */
 function upstreamIsItself(settings: Settings): Contradiction[] {
   const setting = settings.get('upstream');
-  if (setting === undefined) return [];
   const data = addressOf(settings, 'listen');
-  const url = new URL(String(setting.value));
-  const host = url.hostname.replace(/^\[|\]$/g, '');
-  const port = Number(url.port || (url.protocol === 'https:' ? 443 : 80));
-  const local = host === 'localhost' || host === '::1' || host.startsWith('127.') || isAnyHost(host);
-  if (port !== data.port || !(host === data.host || (local && isAnyHost(data.host)))) return [];
-  return [
-    {
-      key: 'upstream',
-      message: `found "${url.origin}", which is where listen takes requests; it must be the API behind it`,
-      source: setting.source,
-      keys: ['upstream', 'listen'],
-    },
-  ];
+  return upstreamAddresses(setting).flatMap((address) => {
+    if (address.kind !== 'tcp' || setting === undefined) return [];
+    const { host, port } = address;
+    const local = host === 'localhost' || host === '::1' || host.startsWith('127.') || isAnyHost(host);
+    if (port !== data.port || !(host === data.host || (local && isAnyHost(data.host)))) return [];
+    const message = `found "${address.text}", which is where listen takes requests; it must be the API behind it`;
+    return [{ key: 'upstream', message, source: setting.source, keys: ['upstream', 'listen'] }];
+  });
+}
+
+function upstreamNamedTwice(settings: Settings): Contradiction[] {
+  const setting = settings.get('upstream');
+  const texts = upstreamAddresses(setting).map(({ text }) => text);
+  const twice = texts.find((text, at) => texts.indexOf(text) < at);
+  if (twice === undefined || setting === undefined) return [];
+  const message = `found "${twice}" twice; name each address once`;
+  return [{ key: 'upstream', message, source: setting.source, keys: ['upstream'] }];
+}
+
+function upstreamTlsWithoutTls(settings: Settings): Contradiction[] {
+  const addresses = upstreamAddresses(settings.get('upstream'));
+  if (addresses.length === 0 || addresses.some((address) => address.kind === 'tcp' && address.isTls)) return [];
+  return (['upstreamTlsCa', 'upstreamTlsCert', 'upstreamTlsKey', 'upstreamTlsName'] as const).flatMap((key) => {
+    const setting = settings.get(key);
+    const message = 'set, but no upstream is reached by TLS; use an https:// address or remove it';
+    return setting === undefined ? [] : [{ key, message, source: setting.source, keys: [key, 'upstream'] }];
+  });
+}
+
+function upstreamAddresses(setting: Setting | undefined): UpstreamAddress[] {
+  const texts = Array.isArray(setting?.value) ? setting.value : [];
+  return texts.flatMap((text) => parseUpstreamAddress(String(text)) ?? []);
 }
 
 /** Port 0, which collides with nothing, for a listener that is off. */

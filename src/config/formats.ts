@@ -33,11 +33,38 @@ export function isAddressBlock(text: string): boolean {
   return prefix === undefined || (/^(0|[1-9]\d{0,2})$/.test(prefix) && Number(prefix) <= (family === 4 ? 32 : 128));
 }
 
-/** `http(s)://host[:port]` and nothing behind it: the path of each request is the client's. */
-export function isUpstreamOrigin(text: string): boolean {
+/** One address of the upstream. */
+export type UpstreamAddress = (
+  | {
+      readonly kind: 'tcp' /** Without brackets. */;
+      readonly host: string;
+      readonly port: number;
+      readonly isTls: boolean;
+    }
+  | { readonly kind: 'unix' /** Absolute. */; readonly path: string }
+) & {
+  /** In one spelling, for messages. */
+  readonly text: string;
+};
+
+/** A path that fits into a socket's address (`sun_path`, 108 bytes with its end) and survives the environment's commas. */
+const socketPath = /^\/[^\0,/][^\0,]{0,105}$/;
+
+/**
+ * Reads `http(s)://host[:port]` with nothing behind it, since the path of each request is the client's, or
+ * `unix:/path/of/socket`; undefined when it is neither.
+ */
+export function parseUpstreamAddress(text: string): UpstreamAddress | undefined {
+  if (text.startsWith('unix:')) {
+    const path = text.slice('unix:'.length).replace(/^\/\/(?=\/)/, '');
+    return socketPath.test(path) ? { kind: 'unix', path, text: `unix:${path}` } : undefined;
+  }
   const url = urlOf(text, ['http:', 'https:']);
-  if (url === undefined || url.port === '0' || url.username !== '' || url.password !== '') return false;
-  return url.pathname === '/' && !/[?#]/.test(text);
+  if (url === undefined || url.port === '0' || url.username !== '' || url.password !== '') return undefined;
+  if (url.pathname !== '/' || /[?#]/.test(text)) return undefined;
+  const isTls = url.protocol === 'https:';
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  return { kind: 'tcp', host, port: Number(url.port || (isTls ? 443 : 80)), isTls, text: url.origin };
 }
 
 /** `redis://`, `rediss://` (TLS) with host, or `unix://` with a path; a database is a number. */

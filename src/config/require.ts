@@ -1,7 +1,7 @@
 /** Keys that only some commands need, asked for when they are needed. */
 import { readFileSync } from 'node:fs';
 import { OperatorError } from '../core/failure.js';
-import { parseAddress } from './formats.js';
+import { parseAddress, parseUpstreamAddress, type UpstreamAddress } from './formats.js';
 import { type Config, type ConfigKey, describeKey, environmentName } from './schema.js';
 
 /**
@@ -17,14 +17,6 @@ export function requireKey<K extends ConfigKey>(config: Config, key: K): NonNull
     );
   }
   return value;
-}
-
-/**
- * Where the data plane forwards to; undefined when it does not listen.
- * @throws OperatorError when it listens and `upstream` is not set.
- */
-export function upstreamOrigin(config: Config): string | undefined {
-  return config.listen === 'off' ? undefined : requireKey(config, 'upstream');
 }
 
 interface HostPort {
@@ -106,6 +98,38 @@ export function logRedisSettings(config: Config): RedisSettings {
 export function minReplicas(config: Config): number {
   const fallback = config.redisCluster !== undefined || config.redisSentinels !== undefined ? 1 : 0;
   return config.redisMinReplicas ?? fallback;
+}
+
+/** Where the upstream is, and the certificates to reach it with, in the shape that upstream/upstream.ts takes. */
+interface UpstreamSettings {
+  readonly addresses: readonly UpstreamAddress[];
+  readonly tls: {
+    readonly ca?: string | undefined;
+    readonly cert?: string | undefined;
+    readonly key?: string | undefined;
+    readonly serverName?: string | undefined;
+  };
+}
+
+/**
+ * Where the data plane forwards to, with the certificates read from their files; undefined when it does not listen.
+ * @throws OperatorError when it listens and `upstream` is not set, or a certificate file cannot be read.
+ */
+export function upstreamSettings(config: Config): UpstreamSettings | undefined {
+  if (config.listen === 'off') return undefined;
+  const read = (key: 'upstreamTlsCa' | 'upstreamTlsCert' | 'upstreamTlsKey'): string | undefined => {
+    const path = config[key];
+    return path === undefined ? undefined : readPem(key, path);
+  };
+  return {
+    addresses: requireKey(config, 'upstream').map((text) => parseUpstreamAddress(text) as UpstreamAddress),
+    tls: {
+      ca: read('upstreamTlsCa'),
+      cert: read('upstreamTlsCert'),
+      key: read('upstreamTlsKey'),
+      serverName: config.upstreamTlsName,
+    },
+  };
 }
 
 function hostPorts(addresses: readonly string[]): HostPort[] {

@@ -5,7 +5,7 @@
  * (describe.ts), and load.ts reads every source against it. A key that is not here does not exist.
  */
 import { z } from 'zod';
-import { isAddressBlock, isHostName, isRedisUrl, isUpstreamOrigin, parseAddress } from './formats.js';
+import { isAddressBlock, isHostName, isRedisUrl, parseAddress, parseUpstreamAddress } from './formats.js';
 import { parseMasterKeys } from './master-key.js';
 
 /** How a value is written as text, in the environment or behind a flag. */
@@ -22,6 +22,8 @@ export interface KeyDescription {
   readonly example?: string;
   /** The value is never printed, and it may be given as a file that holds it. */
   readonly secret?: true;
+  /** Of a list: in the YAML file a single item, or several with commas, may be written as a text. */
+  readonly mayStandAlone?: true;
   /** A running `serve` takes a new value on SIGHUP. */
   readonly reloadable?: true;
 }
@@ -120,17 +122,20 @@ const listeners = {
 };
 
 const upstream = {
-  upstream: keyWithout(
-    text(
-      {
-        group: 'Upstream',
-        allowed: 'http://host[:port] or https://host[:port], without path, query or password',
-        meaning: 'The HTTP API behind Tollkeeper. `serve` needs it.',
-        example: 'http://127.0.0.1:3000',
-      },
-      isUpstreamOrigin,
-    ),
-  ),
+  upstream: z
+    .array(z.string().refine((value) => parseUpstreamAddress(value) !== undefined))
+    .min(1)
+    .optional()
+    .register(descriptions, {
+      group: 'Upstream',
+      kind: 'list',
+      allowed:
+        'http://host[:port], https://host[:port] or unix:/path/of/socket, or a list of them, without path, query or password',
+      meaning:
+        'The HTTP API behind Tollkeeper, at one address or several that are equal. Requests go to the one with the fewest under way. `serve` needs it.',
+      example: 'http://127.0.0.1:3000',
+      mayStandAlone: true,
+    }),
   upstreamConnectTimeoutMs: integer('Upstream', 2000, [1, hourMs], 'Ms until a connection must stand, else 502.'),
   upstreamTimeoutMs: integer(
     'Upstream',
@@ -144,7 +149,41 @@ const upstream = {
     [1, hourMs],
     'Ms that may pass between two pieces of a body, else the answer is cut off.',
   ),
-  upstreamConnectionsMax: integer('Upstream', 256, [1, 65_535], 'Connections to the upstream, per worker.'),
+  upstreamConnectionsMax: integer('Upstream', 256, [1, 65_535], 'Connections to each upstream address, per worker.'),
+  upstreamKeepAliveMs: integer(
+    'Upstream',
+    4000,
+    [0, hourMs],
+    'Ms that a connection may wait for its next request; keep it below what the upstream allows (Node 5 s, nginx 75 s).',
+  ),
+  upstreamConnectionMaxAgeMs: integer(
+    'Upstream',
+    300_000,
+    [1, 24 * hourMs],
+    'Ms after which a connection takes no further request, so that a changed DNS record is followed.',
+  ),
+  upstreamTlsCa: path(
+    'Upstream',
+    'Certificates (PEM) to trust for `https://`, instead of the system’s.',
+    '/etc/tollkeeper/upstream-ca.crt',
+  ),
+  upstreamTlsCert: path(
+    'Upstream',
+    'Client certificate (PEM) for `https://`: the upstream can then refuse everybody else. Needs `upstreamTlsKey`.',
+    '/etc/tollkeeper/upstream.crt',
+  ),
+  upstreamTlsKey: path('Upstream', 'Private key (PEM) of `upstreamTlsCert`.', '/etc/tollkeeper/upstream.key'),
+  upstreamTlsName: keyWithout(
+    text(
+      {
+        group: 'Upstream',
+        allowed: 'a host name, such as api.internal',
+        meaning: 'Name that the certificate of every `https://` address must bear, instead of the address’ own host.',
+        example: 'api.internal',
+      },
+      isHostName,
+    ),
+  ),
   bodyMaxBytes: integer(
     'Upstream',
     0,

@@ -160,12 +160,17 @@ function fromText(key: ConfigKey, text: string): unknown {
   const { kind } = describeKey(key);
   if (kind === 'integer') return /^(0|-?[1-9]\d{0,15})$/.test(text) ? Number(text) : text;
   if (kind === 'switch') return text === 'true' ? true : text === 'false' ? false : text;
-  if (kind === 'list') return text.split(',').map((item) => item.trim());
+  if (kind === 'list') return itemsOf(text);
   return kind === 'path' || kind === 'policy' ? resolve(text) : text;
 }
 
+function itemsOf(text: string): string[] {
+  return text.split(',').map((item) => item.trim());
+}
+
 function fromFile(key: ConfigKey, value: unknown, folder: string): unknown {
-  const { kind } = describeKey(key);
+  const { kind, mayStandAlone } = describeKey(key);
+  if (mayStandAlone === true && typeof value === 'string') return itemsOf(value);
   return typeof value === 'string' && value !== '' && (kind === 'path' || kind === 'policy')
     ? resolve(folder, value)
     : value;

@@ -67,11 +67,18 @@ export class AnswerStream {
     return this.#length === noLength;
   }
 
-  /** Sends a piece; a chunk outside of any cork. Answers false when the client takes no more for now; the piece is taken all the same. */
+  /**
+   * Sends a piece; a chunk outside of any cork. Answers false when the client takes no more for now; the piece is taken
+   * all the same, and its memory is the caller's again when this returns.
+   */
   write(piece: Buffer): boolean {
-    if (!this.blocked) return this.#send(piece);
+    if (!this.blocked) {
+      const taken = this.#send(piece);
+      if (this.#waiting !== undefined) this.#waiting = Buffer.from(this.#waiting);
+      return taken;
+    }
     // The upstream was asked to pause, but what it had read already still comes.
-    this.#waiting = this.#waiting === undefined ? piece : Buffer.concat([this.#waiting, piece]);
+    this.#waiting = this.#waiting === undefined ? Buffer.from(piece) : Buffer.concat([this.#waiting, piece]);
     return false;
   }
 

@@ -19,7 +19,7 @@ import type { Credential } from '../credential/extract.js';
 import { emptyBodySha256 } from '../credential/hmac.js';
 import { renderDenial, statusLine } from '../http/problem.js';
 import type { RequestHead } from '../http/request-head.js';
-import { copyEndToEndFields, noLength } from '../http/response-head.js';
+import { noLength, type ResponseHead, writeFields } from '../http/response-head.js';
 import type { Route } from '../policy/routes.js';
 import type { PreparedTenant, PreparedToken } from '../token/cache.js';
 import type { UpstreamCall, UpstreamSink } from '../upstream/call.js';
@@ -114,7 +114,7 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
   #call: UpstreamCall | undefined;
   /** A refusal is on its way: a verdict that comes before it changes nothing. */
   #isAbandoned = false;
-  #upstreamHeaders: readonly Buffer[] = [];
+  #upstreamHead: ResponseHead | undefined;
   #headWritten = false;
   #upstreamDone = false;
   #early: Buffer[] = [];
@@ -222,9 +222,9 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
     if (!this.over) then?.();
   }
 
-  /** Whether the upstream's answer ends with its head (RFC 9112 section 6.3). */
+  /** Whether the upstream's answer ends with its head. */
   get #isBodiless(): boolean {
-    return this.head.method === 'HEAD' || this.status === 204 || this.status === 304;
+    return endsWithHead(this.head.method, this.status);
   }
 
   get #bodyIsComing(): boolean {
@@ -310,18 +310,41 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
     this.#call = call;
   }
 
-  upstreamHead(status: number, rawHeaders: readonly Buffer[]): void {
+  upstreamAnswer(head: ResponseHead, body: Buffer): void {
     if (this.over) return;
-    this.status = status;
-    this.#upstreamHeaders = rawHeaders;
-    this.upstreamMs = performance.now() - this.upstreamStartedAtMs;
+    if (this.#bodyIsComing || body.length > wholeBytesMax || endsWithHead(this.head.method, head.status)) {
+      this.upstreamHead(head);
+      if (body.length > 0) this.upstreamChunk(body);
+      this.upstreamEnd();
+      return;
+    }
+    this.#takeHead(head);
+    this.#upstreamDone = true;
+    this.#headWritten = true;
+    this.bytesOut = body.length;
+    this.res.cork(() => {
+      this.#writeHeadFields(head);
+      this.#endWhole(body, this.#mustClose());
+    });
+    this.#finish('ok');
+  }
+
+  upstreamHead(head: ResponseHead): void {
+    if (this.over) return;
+    this.#takeHead(head);
+    this.#upstreamHead = head;
     this.#flushSoon();
+  }
+
+  #takeHead(head: ResponseHead): void {
+    this.status = head.status;
+    this.upstreamMs = performance.now() - this.upstreamStartedAtMs;
   }
 
   upstreamChunk(chunk: Buffer): boolean {
     if (this.over) return true;
     if (!this.#headWritten) {
-      this.#early.push(chunk);
+      this.#early.push(Buffer.from(chunk));
       return true;
     }
     return this.#writeChunk(chunk);
@@ -395,11 +418,10 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
   #writeUpstreamHead(): void {
     const { res } = this;
     this.#headWritten = true;
-    res.writeStatus(statusLine(this.status));
-    this.#length = copyEndToEndFields(this.#upstreamHeaders, res);
-    this.#upstreamHeaders = [];
-    res.writeHeader('X-Request-Id', this.requestId);
-    this.#owner.limitHeaders(this, res);
+    const head = this.#upstreamHead as ResponseHead;
+    this.#upstreamHead = undefined;
+    this.#length = head.length;
+    this.#writeHeadFields(head);
     const closing = this.#mustClose();
     if (this.#isBodiless) {
       this.#endBodiless(closing);
@@ -428,6 +450,14 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
       if (this.over) return;
       this.#writeChunk(chunk);
     }
+  }
+
+  #writeHeadFields(head: ResponseHead): void {
+    const { res } = this;
+    res.writeStatus(statusLine(this.status));
+    writeFields(head, res);
+    res.writeHeader('X-Request-Id', this.requestId);
+    this.#owner.limitHeaders(this, res);
   }
 
   #endBodiless(closing: boolean): void {
@@ -478,6 +508,11 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
     this.#early = [];
     this.#owner.finished(this);
   }
+}
+
+/** RFC 9112 section 6.3, rule 1. */
+function endsWithHead(method: string, status: number): boolean {
+  return method === 'HEAD' || status === 204 || status === 304;
 }
 
 let flushQueue: Exchange[] = [];

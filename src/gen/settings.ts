@@ -1,5 +1,5 @@
 /** What a generated proxy configuration is made from. All of it ends up in configuration text, so all of it is strict. */
-import { type Address, isUpstreamOrigin, parseAddress } from '../config/formats.js';
+import { type Address, parseAddress, parseUpstreamAddress } from '../config/formats.js';
 import { OperatorError } from '../core/failure.js';
 
 export interface Origin {
@@ -66,7 +66,10 @@ export function readSettings(options: GenOptions): GenSettings {
 }
 
 function originOf(option: string, text: string, example: string): Origin {
-  if (!isUpstreamOrigin(text) || !/^https?:\/\/(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d+)?\/?$/i.test(text)) {
+  if (
+    parseUpstreamAddress(text) === undefined ||
+    !/^https?:\/\/(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d+)?\/?$/i.test(text)
+  ) {
     throw new OperatorError(`${option} must be a URL of scheme, host and port, such as ${example}.`, 2);
   }
   const url = new URL(text);

@@ -6,7 +6,9 @@
  */
 import { LRUCache } from 'lru-cache';
 import { type LimitHeaders, prepareLimitHeaders } from '../admission/rate-headers.js';
+import { isFieldValue } from '../http/field.js';
 import { keys } from '../redis/keys.js';
+import { RecordError } from '../tenant/record-reader.js';
 import { decodeTenantRecord, type TenantRecord, tenantLimits } from '../tenant/tenant.js';
 import { decodeTokenRecord, effectiveLimits, type TokenRecord } from './token.js';
 
@@ -23,6 +25,8 @@ export interface PreparedToken {
   readonly scopes: ReadonlySet<string>;
   /** Scopes joined by spaces, as upstream gets them. */
   readonly scopesHeader: string;
+  /** The identity as upstream gets it: whole header lines. */
+  readonly identityLines: string;
   /** The token is expired from this time on, ms since 1970; 0: never. */
   readonly notAfterMs: number;
   /** Addresses and CIDRs as the record has them; empty: from anywhere. */
@@ -47,6 +51,7 @@ const noDigest = Buffer.alloc(32);
  */
 export function prepareToken(json: string): PreparedToken {
   const record = decodeTokenRecord(json);
+  const scopesHeader = record.scopes.join(' ');
   return {
     id: record.id,
     version: record.version,
@@ -56,11 +61,24 @@ export function prepareToken(json: string): PreparedToken {
     secretDigest: digestOf(record.secretSha256) ?? noDigest,
     previousDigest: record.previousSha256 === null ? null : digestOf(record.previousSha256),
     scopes: new Set(record.scopes),
-    scopesHeader: record.scopes.join(' '),
+    scopesHeader,
+    identityLines: identityLines(record, scopesHeader),
     notAfterMs: record.expiresAt ?? 0,
     allowedIps: record.allowedIps,
     limitHeaders: prepareLimitHeaders(effectiveLimits(record), 'token'),
   };
+}
+
+/** @throws RecordError for a value that would end its line: it was not written by us. */
+function identityLines(record: TokenRecord, scopes: string): string {
+  const { id, tenant, subject } = record;
+  for (const [field, value] of Object.entries({ id, tenant, scopes, subject: subject ?? '' })) {
+    if (!isFieldValue(value)) throw new RecordError('token', field, 'visible ASCII');
+  }
+  return (
+    `x-tollkeeper-token-id: ${id}\r\nx-tollkeeper-tenant: ${tenant}\r\nx-tollkeeper-scopes: ${scopes}\r\n` +
+    (subject === null ? '' : `x-tollkeeper-subject: ${subject}\r\n`)
+  );
 }
 
 /**

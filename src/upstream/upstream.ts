@@ -1,296 +1,137 @@
 /**
- * The upstream: a keep-alive pool with bounded connections and a bounded queue before it.
+ * The upstream: a keep-alive pool for each of its addresses, and one bounded queue before them.
  *
- * Uses undici's `dispatch` with raw headers (no streams, no promises). A request is tried a second time only when
- * nothing can have run twice and the upstream is not to blame: it is replayable, no byte of an answer came, and the
- * connection had carried an answer before (RFC 9112 section 9.3.1: the upstream had already given it up).
- *
- * Measured on undici 7.30, and mended here:
- * - a 204 or 304 that announces a length (RFC 9110 section 8.6 allows it for 304) is reported as a length mismatch
- *   after its head: such an answer is complete with its head;
- * - an answer that ends with its connection is reported complete when the connection was reset: failed;
- * - a transfer coding other than chunked is passed on undecoded: refused;
- * - its head timeout does not run while a request waits for a connection: {@link Upstream} watches those itself;
- * - `100 Continue`, which nobody asked for (Expect is not forwarded), is taken for a broken answer: 502.
+ * A request is tried again, once, only when nothing can have run twice and the upstream is not to blame: it is
+ * replayable, no byte of an answer came, and the connection had carried an answer before (RFC 9112 section 9.3.1: the
+ * upstream had already given it up). A connection that never came to stand carried nothing: the request goes to the
+ * next address then, whatever its method.
  */
-import { type buildConnector, Client, type Dispatcher, Pool } from 'undici';
-import { deny, type Denial } from '../core/problems.js';
+import { type UpstreamAddress } from '../config/formats.js';
 import type { UpstreamCall, UpstreamRequest, UpstreamSink } from './call.js';
-import { invalidResponse, isLostConnection, upstreamDenial, upstreamTimedOut } from './failure.js';
+import { Clock } from './clock.js';
+import type { ConnectionTimes } from './connection.js';
+import { connectionLost, overloaded, unreachable, upstreamTimedOut } from './failure.js';
+import { type CallOwner, PendingCall } from './pending-call.js';
+import { Pool, type PoolOwner } from './pool.js';
+import { openerOf, type TlsSettings } from './target.js';
 
-export interface UpstreamOptions {
-  /** Origin, `http://host:port` or `https://host:port`. */
-  readonly origin: string;
-  readonly connectTimeoutMs: number;
-  /** Longest wait for the head of an answer, ms. */
-  readonly headTimeoutMs: number;
-  /** Longest silence between two chunks of an answer, ms. */
-  readonly idleTimeoutMs: number;
+export interface UpstreamOptions extends ConnectionTimes {
+  readonly addresses: readonly UpstreamAddress[];
+  readonly tls: TlsSettings;
+  /** To each address. */
   readonly connectionsMax: number;
 }
 
 /** Requests that may wait for a connection, per connection: beyond that the answer is 503 `overloaded`. */
 const waitingPerConnection = 4;
-const sweepIntervalMs = 250;
+/** Deadlines are looked at this often at least; more often when the shortest timeout asks for it. */
+const tickMaxMs = 100;
+const ticksPerTimeout = 8;
 
-const overloaded = deny('overloaded', 'Too many requests wait for the upstream.', { retryAfterS: 1 });
-const clientLeft = new Error('the client left');
-
-export class Upstream {
-  readonly #pool: Pool;
-  readonly #inFlightMax: number;
-  readonly #headTimeoutMs: number;
+export class Upstream implements PoolOwner, CallOwner {
+  readonly #times: ConnectionTimes;
+  readonly #clock: Clock;
+  readonly #pools: readonly Pool[];
+  readonly #waitingMax: number;
   /** Calls without a connection, oldest first. */
-  readonly #unconnected = new Set<Call>();
-  readonly #sweep: NodeJS.Timeout;
-  readonly origin: string;
-  /** Calls that hold a connection or wait for one. */
-  inFlight = 0;
+  readonly #waiting = new Set<PendingCall>();
+  /** Where the search for the least busy address begins: ties go round. */
+  #turn = 0;
 
   constructor(options: UpstreamOptions) {
-    this.origin = options.origin;
-    this.#headTimeoutMs = options.headTimeoutMs;
-    this.#inFlightMax = options.connectionsMax * (1 + waitingPerConnection);
-    this.#pool = new Pool(options.origin, {
-      factory: (origin, clientOptions) => new Connection(origin, clientOptions),
-      connections: options.connectionsMax,
-      pipelining: 1,
-      connect: { timeout: options.connectTimeoutMs },
-      headersTimeout: options.headTimeoutMs,
-      bodyTimeout: options.idleTimeoutMs,
-      // Below what common servers keep an idle connection (Node 5 s): fewer requests meet a dying one.
-      keepAliveTimeout: 4000,
-      maxHeaderSize: 64 * 1024,
-    });
-    this.#sweep = setInterval(() => this.#giveUpUnconnected(), sweepIntervalMs);
-    this.#sweep.unref();
+    const { addresses, connectionsMax, tls } = options;
+    this.#times = options;
+    const shortest = Math.min(options.connectTimeoutMs, options.headTimeoutMs, options.idleTimeoutMs);
+    const tickMs = Math.max(1, Math.min(tickMaxMs, Math.floor(shortest / ticksPerTimeout)));
+    this.#clock = new Clock(tickMs, () => this.#sweep());
+    this.#pools = addresses.map(
+      (address) => new Pool(this, address.text, openerOf(address, tls), connectionsMax, this.#times, this.#clock),
+    );
+    this.#waitingMax = connectionsMax * addresses.length * waitingPerConnection;
   }
 
   /** Starts a request; the sink hears of it in a later macrotask, never before this returns. */
   send(request: UpstreamRequest, sink: UpstreamSink): UpstreamCall {
-    const call = new Call(this, this.#pool, request, sink, performance.now());
-    if (this.inFlight >= this.#inFlightMax) {
-      setImmediate(() => call.refuse(overloaded));
-      return call;
-    }
-    this.inFlight++;
-    this.#unconnected.add(call);
-    call.start();
+    const call = new PendingCall(this, request, sink, this.#clock.after(this.#times.headTimeoutMs));
+    if (this.#waiting.size < this.#waitingMax || this.#hasRoom) this.#start(call, undefined);
+    else call.fail(overloaded);
     return call;
   }
 
   /** Closes every connection; calls under way fail. */
-  async close(): Promise<void> {
-    clearInterval(this.#sweep);
-    await this.#pool.destroy();
+  close(): void {
+    this.#clock.stop();
+    for (const call of this.#waiting) call.fail(connectionLost);
+    this.#waiting.clear();
+    for (const pool of this.#pools) pool.close((connection) => connection.breakOff(connectionLost));
   }
 
-  /** For {@link Call}: it waits for a connection no longer. */
-  connected(call: Call): void {
-    this.#unconnected.delete(call);
+  forget(call: PendingCall): void {
+    this.#waiting.delete(call);
   }
 
-  /** For {@link Call}: undici has let go of it. */
-  released(call: Call): void {
-    this.#unconnected.delete(call);
-    this.inFlight--;
-  }
-
-  #giveUpUnconnected(): void {
-    const sentBeforeMs = performance.now() - this.#headTimeoutMs;
-    for (const call of this.#unconnected) {
-      if (call.sentAtMs > sentBeforeMs) return;
-      this.#unconnected.delete(call);
-      call.refuse(upstreamTimedOut);
+  nextWaiting(): PendingCall | undefined {
+    for (const call of this.#waiting) {
+      this.#waiting.delete(call);
+      return call;
     }
-  }
-}
-
-/** One connection at a time, and what undici does not tell of it. */
-class Connection extends Client {
-  /** It has carried an answer, so the upstream may have given it up since. */
-  reused = false;
-  /** It broke: an answer that ends with its connection did not end by the upstream's will. */
-  broken = false;
-
-  constructor(origin: string | URL, options: Client.Options) {
-    const connect = options.connect as buildConnector.connector;
-    super(origin, {
-      ...options,
-      connect: (target, callback) => {
-        connect(target, (...result) => {
-          this.reused = false;
-          this.broken = false;
-          result[1]?.prependListener('error', () => {
-            this.broken = true;
-          });
-          callback(...result);
-        });
-      },
-    });
+    return undefined;
   }
 
-  override dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
-    if (handler instanceof Call) handler.connection = this;
-    return super.dispatch(options, handler);
-  }
-}
-
-/** One request and its at most two attempts. The method names are those undici's dispatch handlers have. */
-class Call implements UpstreamCall {
-  readonly sentAtMs: number;
-  /** The connection that carries the attempt, set when undici has chosen one. */
-  connection: Connection | undefined;
-  readonly #upstream: Upstream;
-  readonly #pool: Pool;
-  readonly #request: UpstreamRequest;
-  readonly #sink: UpstreamSink;
-  #abortAttempt: ((reason?: Error) => void) | undefined;
-  #resume: (() => void) | undefined;
-  #starting = false;
-  #answerBegun = false;
-  #retried = false;
-  /** The sink has heard everything it is to hear; undici may not have finished yet. */
-  #settled = false;
-
-  constructor(upstream: Upstream, pool: Pool, request: UpstreamRequest, sink: UpstreamSink, sentAtMs: number) {
-    this.#upstream = upstream;
-    this.#pool = pool;
-    this.#request = request;
-    this.#sink = sink;
-    this.sentAtMs = sentAtMs;
+  refused(pool: Pool, call: PendingCall): void {
+    if (++call.refusals < this.#pools.length && call.deadlineMs > this.#clock.nowMs) this.#start(call, pool);
+    else call.fail(unreachable);
   }
 
-  /** Fails a call that has no connection; undici drops it when it would get one. */
-  refuse(denial: Denial): void {
-    if (this.#settled) return;
-    this.#settled = true;
-    this.#sink.upstreamFailed(denial);
-  }
-
-  start(): void {
-    const request = this.#request;
-    this.#starting = true;
-    this.#pool.dispatch(
-      {
-        method: request.method,
-        path: request.target,
-        headers: request.headers,
-        body: request.body,
-        // Without this undici would hold back a non-idempotent request; each connection carries one request anyway.
-        blocking: false,
-        idempotent: request.replayable,
-      },
-      this,
-    );
-    this.#starting = false;
-  }
-
-  abort(): void {
-    if (this.#settled) return;
-    this.#settled = true;
-    this.#abortAttempt?.(clientLeft);
-  }
-
-  resume(): void {
-    this.#resume?.();
-  }
-
-  onConnect(abort: (reason?: Error) => void): void {
-    if (this.#settled) {
-      abort(clientLeft);
+  lostReused(pool: Pool, call: PendingCall): void {
+    if (!call.request.replayable || call.retried) {
+      call.fail(connectionLost);
       return;
     }
-    this.#abortAttempt = abort;
-    this.#upstream.connected(this);
+    call.retried = true;
+    this.#start(call, pool);
   }
 
-  onResponseStarted(): void {
-    this.#answerBegun = true;
+  judged(_pool: Pool, _isGood: boolean): void {}
+
+  get #hasRoom(): boolean {
+    return this.#pools.some((pool) => pool.hasRoom);
   }
 
-  onHeaders(status: number, headers: Buffer[], resume: () => void): boolean {
-    if (this.#settled || status < 200) return true;
-    const isBodiless = status === 204 || status === 304 || this.#request.method === 'HEAD';
-    if (!isBodiless && !isDecodable(headers)) {
-      this.#settled = true;
-      this.#sink.upstreamFailed(invalidResponse);
-      this.#abortAttempt?.(clientLeft);
-      return true;
+  /** Sends a call, to another address than `avoided` if there is one, or lets it wait. */
+  #start(call: PendingCall, avoided: Pool | undefined): void {
+    const pool = this.#waiting.size > 0 && avoided === undefined ? undefined : this.#choose(avoided);
+    if (pool === undefined) this.#waiting.add(call);
+    else pool.send(call);
+  }
+
+  /** The least busy address that has room. */
+  #choose(avoided: Pool | undefined): Pool | undefined {
+    const pools = this.#pools;
+    const { length } = pools;
+    if (length === 1) {
+      const pool = pools[0] as Pool;
+      return pool.hasRoom ? pool : undefined;
     }
-    this.#resume = resume;
-    this.#sink.upstreamHead(status, headers);
-    if (isBodiless) this.#end();
-    return true;
-  }
-
-  onData(chunk: Buffer): boolean {
-    return this.#settled || this.#sink.upstreamChunk(chunk);
-  }
-
-  onComplete(): void {
-    const { connection } = this;
-    if (connection?.broken === true) {
-      this.onError(new Error('the connection broke'));
-      return;
+    let best: Pool | undefined;
+    let fallback: Pool | undefined;
+    this.#turn = (this.#turn + 1) % length;
+    for (let offset = 0; offset < length; offset++) {
+      const pool = pools[(this.#turn + offset) % length] as Pool;
+      if (!pool.hasRoom) continue;
+      if (pool === avoided) fallback = pool;
+      else if (best === undefined || pool.busy < best.busy) best = pool;
     }
-    if (connection !== undefined) connection.reused = true;
-    this.#upstream.released(this);
-    this.#end();
+    return best ?? fallback;
   }
 
-  onError(error: Error): void {
-    // What undici refuses at once must not be told inside `send`.
-    if (this.#starting) {
-      setImmediate(() => this.onError(error));
-      return;
+  #sweep(): void {
+    const { nowMs } = this.#clock;
+    for (const call of this.#waiting) {
+      if (call.deadlineMs > nowMs) break;
+      this.#waiting.delete(call);
+      call.fail(upstreamTimedOut);
     }
-    if (this.#mayRetry(error)) {
-      this.#retried = true;
-      this.#abortAttempt = undefined;
-      // undici is still busy with the connection that was lost.
-      setImmediate(() => this.#retry());
-      return;
-    }
-    this.#upstream.released(this);
-    if (this.#settled) return;
-    this.#settled = true;
-    this.#sink.upstreamFailed(upstreamDenial(error, this.#answerBegun));
-  }
-
-  #retry(): void {
-    if (this.#settled) this.#upstream.released(this);
-    else this.start();
-  }
-
-  #mayRetry(error: Error): boolean {
-    return (
-      !this.#settled &&
-      !this.#retried &&
-      !this.#answerBegun &&
-      this.#request.replayable &&
-      this.connection?.reused === true &&
-      isLostConnection(error)
-    );
-  }
-
-  #end(): void {
-    if (this.#settled) return;
-    this.#settled = true;
-    this.#sink.upstreamEnd();
+    for (const pool of this.#pools) pool.sweep();
   }
 }
-
-/** Whether the body comes in a transfer coding that undici has undone: none, or exactly one `chunked`. */
-function isDecodable(headers: readonly Buffer[]): boolean {
-  let codings = 0;
-  for (let at = 0; at + 1 < headers.length; at += 2) {
-    const name = headers[at] as Buffer;
-    if (name.length !== transferEncoding.length || name.toString('latin1').toLowerCase() !== transferEncoding) continue;
-    codings++;
-    if (codings > 1 || (headers[at + 1] as Buffer).toString('latin1').trim().toLowerCase() !== 'chunked') return false;
-  }
-  return true;
-}
-
-const transferEncoding = 'transfer-encoding';

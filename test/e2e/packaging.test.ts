@@ -93,7 +93,7 @@ describe('Compose example', () => {
   test('its configuration and policy are accepted', () => {
     const config = loadConfig({ configPath: `${root}/examples/compose/tollkeeper.yaml`, env: {} });
     expect(loadPolicy(config.policy).match('GET', '/api/v1/products')?.scopes).toEqual(['products:read']);
-    expect(new URL(config.upstream ?? '').hostname).toBe('upstream');
+    expect(new URL(config.upstream?.[0] ?? '').hostname).toBe('upstream');
     expect(new URL(config.redisUrl ?? '').hostname).toBe('redis');
     expect(Object.keys(compose.services)).toEqual(['tollkeeper', 'redis', 'upstream', 'prometheus']);
   });

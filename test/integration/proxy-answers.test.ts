@@ -180,8 +180,12 @@ describe('an answer without a body', () => {
     }
   });
 
-  test('is not an interim one: Early Hints are left out', async () => {
-    const bytes = 'HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
+  test.each([
+    ['Early Hints', '103 Early Hints\r\nLink: </a>'],
+    // RFC 9110 section 15.2: a client must be able to parse those that it does not expect.
+    ['a Continue nobody asked for', '100 Continue'],
+  ])('is not an interim one: %s is left out', async (_, interim) => {
+    const bytes = `HTTP/1.1 ${interim}\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok`;
     const answer = await rig.exchange('GET', rig.script('hints', bytes));
     expect(answer.responses.map(({ status }) => status)).toEqual([200]);
     expect(answer.body.toString()).toBe('ok');
@@ -196,7 +200,10 @@ describe('an answer that is not valid HTTP is 502 upstream-invalid-response:', (
     ['a status of four digits', 'HTTP/1.1 1000 OK\r\nContent-Length: 0\r\n\r\n'],
     ['a status below 100', 'HTTP/1.1 099 OK\r\nContent-Length: 0\r\n\r\n'],
     ['a switch of protocols', 'HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n'],
-    ['a continue nobody asked for', 'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'],
+    [
+      'interim answers without end',
+      `${'HTTP/1.1 102 Processing\r\n\r\n'.repeat(40)}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok`,
+    ],
     ['length and chunks', ok(['Content-Length: 5', 'Transfer-Encoding: chunked'], '0\r\n\r\n')],
     ['two lengths', ok(['Content-Length: 5', 'Content-Length: 6'], 'hello')],
     ['a negative length', ok(['Content-Length: -5'], 'hello')],

@@ -25,8 +25,11 @@ test('the example file is accepted as it stands and says the defaults', () => {
 
 test('every line that is commented out in the example is a right one', () => {
   const commented = exampleFile().replace(/^# (?=[a-zA-Z]+:)/gm, '');
-  // Files of secrets do not exist here; certificates need a Redis with TLS.
-  const text = commented.replace(/^\w+(Key|Password)File:.*$/gm, '').replaceAll('redis://', 'rediss://');
+  // Files of secrets do not exist here; certificates need a Redis and an upstream with TLS.
+  const text = commented
+    .replace(/^\w+(Key|Password)File:.*$/gm, '')
+    .replaceAll('redis://', 'rediss://')
+    .replace('upstream: [http://', 'upstream: [https://');
   // Tokens lie in one Redis: one of the three ways to name it at a time.
   const server = text.replace(/^redis(Cluster|Sentinel\w*|User):.*$/gm, '');
   const cluster = text.replace(/^redis(Url|Sentinel\w*):.*$/gm, '');

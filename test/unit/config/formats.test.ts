@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { isAddressBlock, isRedisUrl, isUpstreamOrigin, parseAddress } from '../../../src/config/formats.js';
+import { isAddressBlock, isRedisUrl, parseAddress, parseUpstreamAddress } from '../../../src/config/formats.js';
 import { parseMasterKeys } from '../../../src/config/master-key.js';
 import { nearestName } from '../../../src/config/nearest.js';
 
@@ -48,12 +48,16 @@ describe('addresses', () => {
 });
 
 describe('URLs', () => {
-  test.each(['http://127.0.0.1:3000', 'https://shop.internal', 'http://[::1]:80', 'http://shop:3000/'])(
-    '%s can be an upstream',
-    (text) => {
-      expect(isUpstreamOrigin(text)).toBe(true);
-    },
-  );
+  test.each([
+    ['http://127.0.0.1:3000', { kind: 'tcp', host: '127.0.0.1', port: 3000, isTls: false }],
+    ['https://shop.internal', { kind: 'tcp', host: 'shop.internal', port: 443, isTls: true }],
+    ['http://[::1]:80', { kind: 'tcp', host: '::1', port: 80, isTls: false }],
+    ['http://shop:3000/', { kind: 'tcp', host: 'shop', port: 3000, isTls: false }],
+    ['unix:/run/shop.sock', { kind: 'unix', path: '/run/shop.sock' }],
+    ['unix:///run/shop.sock', { kind: 'unix', path: '/run/shop.sock' }],
+  ])('%s can be an upstream', (text, expected) => {
+    expect(parseUpstreamAddress(text)).toMatchObject(expected);
+  });
 
   test.each([
     '',
@@ -66,8 +70,13 @@ describe('URLs', () => {
     'http://shop#x',
     'http:shop',
     'http://shop:0',
+    'unix:',
+    'unix:run/shop.sock',
+    'unix://run/shop.sock',
+    'unix:/a,b',
+    `unix:/${'a'.repeat(107)}`,
   ])('%j cannot be an upstream', (text) => {
-    expect(isUpstreamOrigin(text)).toBe(false);
+    expect(parseUpstreamAddress(text)).toBeUndefined();
   });
 
   test.each(['redis://h', 'redis://u:p@h:6380/2', 'rediss://[::1]:1', 'unix:///run/redis.sock', 'unix:///r?db=3'])(

@@ -72,8 +72,8 @@ describe('each bad value is refused by one exact sentence', () => {
     ],
     [
       { TOLLKEEPER_UPSTREAM: 'http://ops:hunter2@shop:3000' },
-      'upstream: found "http://(secret)@shop:3000", allowed is http://host[:port] or https://host[:port], without path, ' +
-        'query or password (TOLLKEEPER_UPSTREAM)',
+      'upstream: found "http://(secret)@shop:3000", allowed is http://host[:port], https://host[:port] or ' +
+        'unix:/path/of/socket, or a list of them, without path, query or password (TOLLKEEPER_UPSTREAM)',
     ],
     [
       { TOLLKEEPER_TRUSTED_PROXIES: '10.0.0.0/8, 10.0.0.0/33' },
@@ -146,6 +146,24 @@ describe('each bad value is refused by one exact sentence', () => {
       { TOLLKEEPER_UPSTREAM: 'http://localhost:8080' },
       'upstream: found "http://localhost:8080", which is where listen takes requests; it must be the API behind it ' +
         '(TOLLKEEPER_UPSTREAM)',
+    ],
+    [
+      { TOLLKEEPER_UPSTREAM: 'http://a, http://b, http://a:80' },
+      'upstream: found "http://a" twice; name each address once (TOLLKEEPER_UPSTREAM)',
+    ],
+    [
+      { TOLLKEEPER_UPSTREAM: 'http://a, https://b:8080, http://127.0.0.1:8080' },
+      'upstream: found "http://127.0.0.1:8080", which is where listen takes requests; it must be the API behind it ' +
+        '(TOLLKEEPER_UPSTREAM)',
+    ],
+    [
+      { TOLLKEEPER_UPSTREAM: 'http://a,unix:/b', TOLLKEEPER_UPSTREAM_TLS_CA: '/etc/ca.pem' },
+      'upstreamTlsCa: set, but no upstream is reached by TLS; use an https:// address or remove it ' +
+        '(TOLLKEEPER_UPSTREAM_TLS_CA)',
+    ],
+    [
+      { TOLLKEEPER_UPSTREAM: 'https://a', TOLLKEEPER_UPSTREAM_TLS_KEY: '/etc/key.pem' },
+      'upstreamTlsKey: set without upstreamTlsCert; set both or neither (TOLLKEEPER_UPSTREAM_TLS_KEY)',
     ],
   ];
   test.each(ofEnvironment)('environment %j', (env, sentence) => {
@@ -278,7 +296,7 @@ describe('precedence: default, file, environment, flag', () => {
       trustedProxies: ['10.0.0.0/8,::1', ['10.0.0.0/8', '::1']],
       logQuery: ['true', true],
       workers: ['7', 7],
-      upstream: ['https://shop:3000', 'https://shop:3000'],
+      upstream: ['https://shop:3000,unix:/run/b.sock', ['https://shop:3000', 'unix:/run/b.sock']],
     };
     for (const [key, [text, value]] of Object.entries(examples)) {
       const fromEnv = loadConfig({ env: { [environmentName(key)]: text } });
@@ -286,6 +304,12 @@ describe('precedence: default, file, environment, flag', () => {
       expect(fromEnv[key as 'workers']).toEqual(value);
       expect(fromFile).toEqual(fromEnv);
     }
+  });
+
+  test('a single upstream may stand in the file without a list', () => {
+    expect(loadConfig({ configPath: file('upstream: http://shop:3000'), env: {} }).upstream).toEqual([
+      'http://shop:3000',
+    ]);
   });
 });
 

@@ -1,0 +1,100 @@
+/** The connections to one address of the upstream: bounded in number, the one used last is used next. */
+import type { Clock } from './clock.js';
+import { Connection, type ConnectionOwner, type ConnectionTimes, type OpenSocket } from './connection.js';
+import type { PendingCall } from './pending-call.js';
+
+/** What a pool tells the whole upstream. */
+export interface PoolOwner {
+  /** A call that may take the place that became free; undefined when none waits. */
+  nextWaiting(): PendingCall | undefined;
+  /** See {@link ConnectionOwner}. */
+  refused(pool: Pool, call: PendingCall): void;
+  lostReused(pool: Pool, call: PendingCall): void;
+  judged(pool: Pool, isGood: boolean): void;
+}
+
+export class Pool implements ConnectionOwner {
+  /** As configured. */
+  readonly name: string;
+  readonly times: ConnectionTimes;
+  readonly clock: Clock;
+  readonly #owner: PoolOwner;
+  readonly #open: OpenSocket;
+  readonly #connectionsMax: number;
+  readonly #connections = new Set<Connection>();
+  /** A stack: what is at its bottom goes unused, and is closed for it. */
+  readonly #idle: Connection[] = [];
+  #isClosed = false;
+
+  constructor(
+    owner: PoolOwner,
+    name: string,
+    open: OpenSocket,
+    connectionsMax: number,
+    times: ConnectionTimes,
+    clock: Clock,
+  ) {
+    this.#owner = owner;
+    this.name = name;
+    this.#open = open;
+    this.#connectionsMax = connectionsMax;
+    this.times = times;
+    this.clock = clock;
+  }
+
+  /** Calls under way. */
+  get busy(): number {
+    return this.#connections.size - this.#idle.length;
+  }
+
+  get hasRoom(): boolean {
+    return this.#idle.length > 0 || this.#connections.size < this.#connectionsMax;
+  }
+
+  /** Sends a request, over an idle connection or one that is opened for it; there must be room. */
+  send(call: PendingCall): void {
+    const idle = this.#idle.pop();
+    if (idle === undefined) this.#connections.add(new Connection(this, this.#open, call));
+    else idle.send(call);
+  }
+
+  released(connection: Connection): void {
+    const next = this.#owner.nextWaiting();
+    if (next === undefined) this.#idle.push(connection);
+    else connection.send(next);
+  }
+
+  closed(connection: Connection): void {
+    if (!this.#connections.delete(connection)) return;
+    const at = this.#idle.indexOf(connection);
+    if (at >= 0) this.#idle.splice(at, 1);
+    if (this.#isClosed) return;
+    const next = this.#owner.nextWaiting();
+    if (next !== undefined) this.send(next);
+  }
+
+  refused(call: PendingCall): void {
+    this.#owner.judged(this, false);
+    this.#owner.refused(this, call);
+  }
+
+  lostReused(call: PendingCall): void {
+    this.#owner.lostReused(this, call);
+  }
+
+  judged(isGood: boolean): void {
+    this.#owner.judged(this, isGood);
+  }
+
+  /** Moves on every connection whose deadline has passed. */
+  sweep(): void {
+    const { nowMs } = this.clock;
+    for (const connection of this.#connections) if (connection.deadlineMs <= nowMs) connection.expired();
+  }
+
+  /** Ends every connection; calls under way fail. */
+  close(fail: (connection: Connection) => void): void {
+    this.#isClosed = true;
+    for (const connection of this.#connections) fail(connection);
+  }
+}
