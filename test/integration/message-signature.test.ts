@@ -261,6 +261,14 @@ describe('on the verify plane', () => {
     expect(answer.headers['x-tollkeeper-content-sha256']).toBe(createHash('sha256').update(body).digest('hex'));
   });
 
+  test('a covered Host is the one the client asked for, not the one the proxy asks with', async () => {
+    const components = ['@method', '@target-uri', 'host'];
+    const { host: _, ...headers } = sign({ method: 'POST', target: search, host, components, fields: { host } });
+    expect((await ask(headers)).status).toBe(200);
+    const { host: __, ...others } = sign({ method: 'POST', target: search, host, components, fields: { host: 'x' } });
+    expect((await refusal(ask(others))).slice(0, 2)).toEqual([401, 'invalid-signature']);
+  });
+
   test('without content-digest the empty body is signed, and a digest that is not covered is refused', async () => {
     const components = ['@method', '@target-uri'];
     const answer = await ask(sign({ method: 'POST', target: search, host }));

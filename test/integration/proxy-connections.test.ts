@@ -428,6 +428,6 @@ describe('the listener', () => {
     expect(stderr.trim().split('\n')).toHaveLength(1);
     expect(stderr).toContain(`127.0.0.1:${rig.sidecar.dataPort}`);
     expect(stderr).toContain('TOLLKEEPER_LISTEN');
-    await expect(startSidecar({ env })).rejects.toThrow(/taken/);
+    await expect(startSidecar({ env })).rejects.toThrow(/another process listens there/);
   });
 });
