@@ -19,13 +19,13 @@
 --   entry: {stream place, time, requestId, tenant, tokenId, method, path, route, status, outcome, durationMs,
 --           upstreamMs, bytesIn, bytesOut, ip, userAgent}; values that repeat in a batch are places among the texts:
 --           time, tenant, tokenId, method, route, status, outcome, ip, userAgent
---   gap: {stream place, time, tenant (a place), dropped}
+--   gap: {stream place, time, tenant, outcome (places), dropped}
 --   use: {usage place, hour, sums, calls, lastUsedAt (ms since 1970), ip, userAgent (places), {route (a place), calls, ...}}.
 --        `sums` is a map of numbers, added key by key to the sums of its hour (field h<hour % 24>). When the field is
 --        taken by a later hour, what it held goes into its day (field d<day % 30>) and into `all`: the sums of a day
 --        are its field and the hours of that day, those of the lifetime `all` and every hour. `at` says which hour or
 --        day a field holds.
---   find: {index place, stream place, tokenId (a place)}: one record `<id of the first> <n>` joins the index: the token's
+--   find: {index place, stream place, tokenId, or the outcome of gap records (a place)}: one record `<id of the first> <n>` joins the index: the token's
 --         entries of this batch are among the n entries of the stream from that id on.
 -- No allow-oom: a Redis out of memory refuses the whole script before it runs, and the writer sends it again.
 -- A stream that is no stream (WRONGTYPE) fails alone: its entries are counted as failed and its key is left as it is.
@@ -51,12 +51,20 @@ for place, stream in ipairs(streams) do
   heads[place], counts[place] = stream[2], 0
 end
 
-local function isError(reply)
-  return type(reply) == 'table' and reply.err ~= nil
-end
-
 -- Where the entries of a token stand: by stream and token, {id of the first, its place, place of the last}.
 local spans = {}
+
+local function appended(stream, name, id)
+  heads[stream] = ''
+  local count = counts[stream] + 1
+  counts[stream] = count
+  local span = spans[name * 65536 + stream]
+  if span then
+    span[3] = count
+  else
+    spans[name * 65536 + stream] = { id, count, count }
+  end
+end
 
 for _, e in ipairs(entries) do
   local stream = e[1]
@@ -67,17 +75,8 @@ for _, e in ipairs(entries) do
       'batch', heads[stream])
   if type(id) == 'string' then
     written = written + 1
-    heads[stream] = ''
-    local count = counts[stream] + 1
-    counts[stream] = count
-    local name = e[5] * 65536 + stream
-    local span = spans[name]
-    if span then
-      span[3] = count
-    else
-      spans[name] = { id, count, count }
-    end
-    if count == 1 then firstIds[stream] = id end
+    firstIds[stream] = firstIds[stream] or id
+    appended(stream, e[5], id)
   else
     broken[stream] = true
     failed = failed + 1
@@ -86,10 +85,12 @@ end
 
 for _, gap in ipairs(gaps) do
   local stream = gap[1]
-  if not broken[stream] then
-    broken[stream] = isError(redis.pcall('XADD', KEYS[1 + stream], 'MAXLEN', '~', maxEntries, '*',
-      'time', gap[2], 'tenant', texts[gap[3]], 'outcome', 'log-gap', 'dropped', gap[4], 'batch', heads[stream]))
-    heads[stream] = ''
+  local id = not broken[stream] and redis.pcall('XADD', KEYS[1 + stream], 'MAXLEN', '~', maxEntries, '*',
+      'time', gap[2], 'tenant', texts[gap[3]], 'outcome', texts[gap[4]], 'dropped', gap[5], 'batch', heads[stream])
+  if type(id) == 'string' then
+    appended(stream, gap[4], id)
+  else
+    broken[stream] = true
   end
 end
 

@@ -3,7 +3,7 @@ import { keys } from '../redis/keys.js';
 import type { ScriptContract } from '../redis/scripts.js';
 import { TallyTable } from '../usage/tally.js';
 import type { Gap } from './buffer.js';
-import { dayExpiresAt, dayMs, dayName, dayOf, isTokenUse, type LogEntry } from './entry.js';
+import { dayExpiresAt, dayMs, dayName, dayOf, gapOutcome, isTokenUse, type LogEntry } from './entry.js';
 import { BatchText } from './wire.js';
 
 export const logAppend: ScriptContract = {
@@ -16,7 +16,7 @@ export const logAppend: ScriptContract = {
  * Records of the index of a token and day, about; the oldest go first. A token with more of them has so many entries
  * that looking through the stream finds them at once.
  */
-const indexRecordsMax = 10_000;
+export const indexRecordsMax = 10_000;
 
 /** Name that requests of no known tenant have in the key of their stream; no slug begins with an underscore. */
 export const noTenant = '_';
@@ -56,6 +56,7 @@ export function encodeBatch(entries: readonly LogEntry[], gaps: readonly Gap[], 
   for (const { tenant, dropped, timeMs } of gaps) {
     const stream = streams.streamOf(tenant, dayOf(timeMs));
     stream.count += 1;
+    stream.tokens.add(gapOutcome);
     text.addGap(stream.place, timeMs, tenant, dropped);
   }
 
@@ -98,6 +99,7 @@ interface BatchStream {
   count: number;
   /** When its earliest request arrived, Unix ms. */
   oldestMs: number;
+  /** Ids, and {@link gapOutcome} for gap records: what the index finds. */
   readonly tokens: Set<string>;
 }
 

@@ -7,7 +7,7 @@
  * that becomes bytes in a single copy.
  */
 import type { Tally } from '../usage/tally.js';
-import { milliseconds, rfc3339, visibleText, type LogEntry } from './entry.js';
+import { gapOutcome, milliseconds, rfc3339, visibleText, type LogEntry } from './entry.js';
 
 /** Bounds of the fields in UTF-16 units; what is longer is cut. */
 const pathMax = 1024;
@@ -69,8 +69,8 @@ export class BatchText {
   /** A record that `dropped` entries of `tenant` are missing. */
   addGap(stream: number, timeMs: number, tenant: string, dropped: number): void {
     this.#gapCount += 1;
-    this.#gaps += arrayHead(4) + integer(stream) + text(rfc3339(timeMs)) + this.#shared(tenant, fieldMax);
-    this.#gaps += text(`${dropped}`);
+    this.#gaps += arrayHead(5) + integer(stream) + text(rfc3339(timeMs)) + this.#shared(tenant, fieldMax);
+    this.#gaps += this.#shared(gapOutcome, fieldMax) + text(`${dropped}`);
   }
 
   /** `usage`: place of the key of its token or tenant, from 1. */

@@ -1,5 +1,5 @@
 /** `tollkeeper explain --request-id`: what became of a request that is in the access log. */
-import type { LoggedEntry } from '../accesslog/reader.js';
+import type { LoggedEntry } from '../accesslog/logged-entry.js';
 import type { Config } from '../config/schema.js';
 import { OperatorError } from '../core/failure.js';
 import { type Problem, problems } from '../core/problems.js';
@@ -39,7 +39,7 @@ export async function explainLogged(config: Config, question: LoggedQuestion, co
       `No request with the id ${printable(requestId)} was logged since ${printable(since)}: look further back with --since.`,
     );
   }
-  const explained = entries.map((entry) => ({ ...entry, problem: problemOf(entry) }));
+  const explained = entries.map(({ batch: _batch, ...entry }) => ({ ...entry, problem: problemOf(entry) }));
   if (question.json) return printJson(context, { requestId, entries: explained });
   for (const [at, { id: _id, dropped: _dropped, problem, ...entry }] of explained.entries()) {
     if (at > 0) context.out('');
@@ -54,7 +54,7 @@ function withoutTokenRedis({ redisCluster: _cluster, redisSentinels: _sentinels,
 }
 
 /** What the catalogue says of the outcome; null for what was forwarded and for a client that left. */
-function problemOf({ outcome }: LoggedEntry): Pick<Problem, 'title' | 'remedy' | 'fault'> | null {
+function problemOf({ outcome }: Pick<LoggedEntry, 'outcome'>): Pick<Problem, 'title' | 'remedy' | 'fault'> | null {
   if (!Object.hasOwn(problems, outcome)) return null;
   const { title, remedy, fault } = problems[outcome as keyof typeof problems];
   return { title, remedy, fault };

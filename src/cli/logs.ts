@@ -1,14 +1,9 @@
 /** `tollkeeper logs`: the access log of one or all tenants, past or as it is written. */
 import { type Command, Option } from 'commander';
 import { gapOutcome } from '../accesslog/entry.js';
-import {
-  follow,
-  type LogFilter,
-  type LoggedEntry,
-  type LogRange,
-  readBackward,
-  readForward,
-} from '../accesslog/reader.js';
+import { follow } from '../accesslog/follow.js';
+import { entryView, type LogFilter, type LoggedEntry } from '../accesslog/logged-entry.js';
+import { type LogRange, readBackward, readForward } from '../accesslog/reader.js';
 import type { Config } from '../config/schema.js';
 import { logRedisSettings, redisSettings } from '../config/require.js';
 import { OperatorError } from '../core/failure.js';
@@ -56,7 +51,8 @@ async function printLogs(config: Config, options: LogsOptions, context: CliConte
   const log = await connectOrFail(logRedisSettings(config));
   const store = config.logRedisUrl === undefined ? log : await connectOrFail(redisSettings(config));
   const tenants = (): Promise<string[]> => tenantsOf(store, options.tenant);
-  const print = (entry: LoggedEntry): void => context.out(options.json === true ? jsonLine(entry) : textLine(entry));
+  const print = (entry: LoggedEntry): void =>
+    context.out(options.json === true ? JSON.stringify(entryView(entry)) : textLine(entry));
   try {
     const writtenBeforeMs = options.follow === true ? await redisTimeMs(log) : undefined;
     if (options.follow !== true || sinceMs !== undefined || limit !== undefined) {
@@ -124,12 +120,6 @@ async function tenantsOf(store: RedisConnection, tenant: string | undefined): Pr
 async function redisTimeMs(redis: RedisConnection): Promise<number> {
   const [seconds, microseconds] = await redis.time();
   return Number(seconds) * 1000 + Math.floor(Number(microseconds) / 1000);
-}
-
-function jsonLine(entry: LoggedEntry): string {
-  const { id, time, tenant, outcome, dropped, ...rest } = entry;
-  if (outcome === gapOutcome) return JSON.stringify({ id, time, tenant, outcome, dropped });
-  return JSON.stringify({ id, time, tenant, outcome, ...rest });
 }
 
 function textLine(entry: LoggedEntry): string {

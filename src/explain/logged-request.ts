@@ -1,6 +1,7 @@
 /** Finds requests in the access log by their id, which stands in every answer (`X-Request-Id`, `instance`). */
-import { type LoggedEntry, readBackward } from '../accesslog/reader.js';
 import type { RedisConnection } from '../redis/target.js';
+import type { LoggedEntry } from '../accesslog/logged-entry.js';
+import { readBackward } from '../accesslog/reader.js';
 
 /** Entries of one id that are answered, at most: a client may send the same id again and again. */
 const entriesMax = 20;

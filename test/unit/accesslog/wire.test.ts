@@ -106,6 +106,7 @@ test('each tenant and day has a stream of its own with its own expiry, and no te
     'tk:usage:{acme}',
     'tk:logindex:{acme}:abcdefghijkl:2026-03-04',
     'tk:logindex:{acme}:abcdefghijkl:2026-03-05',
+    'tk:logindex:{late}:log-gap:2026-03-04',
   ]);
   const endOfDay = (Date.UTC(2026, 2, 5) + 30 * dayMs) / 1000;
   const [, streams, entries] = unpacked(batch);
