@@ -3,14 +3,7 @@ import { stringify } from 'csv-stringify/sync';
 import type { LoggedEntry } from './logged-entry.js';
 import { entryView } from './logged-entry.js';
 
-export const exportFormats = ['ndjson', 'csv'] as const;
-export type ExportFormat = (typeof exportFormats)[number];
-
-/** Content-Type of each format. */
-export const exportContentType: Readonly<Record<ExportFormat, string>> = {
-  ndjson: 'application/x-ndjson',
-  csv: 'text/csv; charset=utf-8; header=present',
-};
+export type ExportFormat = 'ndjson' | 'csv';
 
 const csvColumns = [
   'id',

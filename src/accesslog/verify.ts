@@ -12,7 +12,7 @@ import { noTenant } from './batch.js';
 import { dayName, gapOutcome } from './entry.js';
 import { entryOf, type LoggedEntry, streamOf } from './logged-entry.js';
 
-export interface MissingRecords {
+interface MissingRecords {
   readonly writer: string;
   /** Numbers, inclusive. */
   readonly first: number;
@@ -46,7 +46,7 @@ export interface DayVerification {
 }
 
 /** Stretches of missing records that are told one by one. */
-export const missingMax = 100;
+const missingMax = 100;
 
 const stepEntries = 250;
 
