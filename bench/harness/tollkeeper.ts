@@ -38,8 +38,6 @@ export async function startTollkeeper(stage: Stage, options: TollkeeperOptions):
       TOLLKEEPER_UPSTREAM: options.upstream,
       TOLLKEEPER_POLICY: stage.file('policy.yaml', policyText),
       TOLLKEEPER_MASTER_KEY: masterKey,
-      // The load generator is the proxy that asks the verify plane.
-      TOLLKEEPER_TRUSTED_PROXIES: '127.0.0.1',
       TOLLKEEPER_LOG_LEVEL: 'info',
       // Redis shares its core with the load: it is not to be taken for an outage when it has to wait for it.
       TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '2000',

@@ -11,6 +11,8 @@ const original = {
   'X-Forwarded-Host': 'api.example.com',
   'X-Forwarded-For': '203.0.113.7',
 };
+/** The load generator is the proxy that asks. */
+const env = { TOLLKEEPER_TRUSTED_PROXIES: '127.0.0.1' };
 const heads = ['X-Tollkeeper-Token-Id: ', 'X-Tollkeeper-Tenant: ', 'X-Tollkeeper-Scopes: products:read'];
 
 export const verifyBearer: Scenario = {
@@ -29,6 +31,7 @@ export const verifyBearer: Scenario = {
     return startSubject(stage, options, {
       plane: 'verify',
       store,
+      env,
       plan: { kind: 'fixed', requests },
       bodies: [''],
       heads,
@@ -48,6 +51,7 @@ export const verifyHmac: Scenario = {
     return startSubject(stage, options, {
       plane: 'verify',
       store,
+      env,
       plan: {
         kind: 'signed',
         request: { method: 'GET', path: '/verify', headers: original },

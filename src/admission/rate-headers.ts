@@ -2,7 +2,8 @@
  * The rate-limit headers of an answer: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10)
  * and the `X-RateLimit-*` three that most clients know.
  *
- * What keeps it fast: whatever does not change is a string made once a record, the rest is two numbers.
+ * What keeps it fast: whatever does not change is a string made once a record, the rest is two numbers, and all of it is
+ * one text for the binding.
  */
 import { isQuota, type Limit } from './limit.js';
 import type { Verdict } from './admit.js';
@@ -12,23 +13,26 @@ export interface LimitHeaders {
   /** Name of its policy, for problem details too: `token-60s`, `token-month`, `tenant-1s`. */
   readonly name: string;
   readonly policy: string;
-  /** `RateLimit` up to the remaining units. */
-  readonly stem: string;
   /** Units it holds when full. */
   readonly capacity: string;
+  /** The fields up to the remaining units in `RateLimit`, and from its end to `X-RateLimit-Remaining`. */
+  readonly before: string;
+  readonly between: string;
 }
 
 /** Prepares the effective limits of a token or tenant; call it once a record and keep the result. */
 export function prepareLimitHeaders(limits: readonly Limit[], owner: 'token' | 'tenant'): readonly LimitHeaders[] {
   return limits.map((limit) => {
     const name = `${owner}-${policyName(limit)}`;
-    const capacity = capacityOf(limit);
+    const capacity = String(capacityOf(limit));
     const windowS = windowOf(limit);
+    const policy = `"${name}";q=${capacity}${windowS === 0 ? '' : `;w=${windowS}`}`;
     return {
       name,
-      policy: `"${name}";q=${capacity}${windowS === 0 ? '' : `;w=${windowS}`}`,
-      stem: `"${name}";r=`,
-      capacity: String(capacity),
+      policy,
+      capacity,
+      before: `\r\nRateLimit-Policy: ${policy}\r\nRateLimit: "${name}";r=`,
+      between: `\r\nX-RateLimit-Limit: ${capacity}\r\nX-RateLimit-Remaining: `,
     };
   });
 }
@@ -46,24 +50,15 @@ export function limitOfVerdict(
 /** What of a verdict the headers tell. */
 export type LimitState = Pick<Verdict, 'remaining' | 'resetMs' | 'retryMs'>;
 
-/** Where headers go; a response of uWebSockets.js is one. */
-export interface HeaderTarget {
-  writeHeader(name: string, value: string): unknown;
-}
-
 /**
- * Writes the five rate-limit headers, and `Retry-After` (at least 1 s) on a refusal. Seconds are whole, rounded up, so
- * that who waits them is not too early.
+ * The five rate-limit fields, and `Retry-After` (at least 1 s) on a refusal, each begun by CR LF. Seconds are whole,
+ * rounded up, so that who waits them is not too early.
  */
-export function writeRateHeaders(target: HeaderTarget, limit: LimitHeaders, verdict: LimitState): void {
-  const remaining = String(verdict.remaining);
-  const resetS = String(Math.ceil(verdict.resetMs / 1000));
-  target.writeHeader('RateLimit-Policy', limit.policy);
-  target.writeHeader('RateLimit', `${limit.stem}${remaining};t=${resetS}`);
-  target.writeHeader('X-RateLimit-Limit', limit.capacity);
-  target.writeHeader('X-RateLimit-Remaining', remaining);
-  target.writeHeader('X-RateLimit-Reset', resetS);
-  if (verdict.retryMs > 0) target.writeHeader('Retry-After', String(retryAfterS(verdict.retryMs)));
+export function rateFields(limit: LimitHeaders, verdict: LimitState): string {
+  const { remaining, retryMs } = verdict;
+  const resetS = Math.ceil(verdict.resetMs / 1000);
+  const fields = `${limit.before}${remaining};t=${resetS}${limit.between}${remaining}\r\nX-RateLimit-Reset: ${resetS}`;
+  return retryMs > 0 ? `${fields}\r\nRetry-After: ${retryAfterS(retryMs)}` : fields;
 }
 
 /** Whole seconds for `Retry-After`, at least 1. */

@@ -44,9 +44,9 @@ function headText(exchange: Exchange, framing: string): string {
   const hops = head.peerTrusted && head.forwardedFor !== '' ? `${head.forwardedFor}, ${head.peer}` : head.peer;
   text +=
     `x-request-id: ${exchange.requestId}\r\nx-forwarded-for: ${hops}\r\n` +
-    `x-forwarded-proto: ${exchange.secure ? 'https' : 'http'}\r\nx-forwarded-host: ${exchange.host}\r\n`;
-  if (token !== undefined) text += token.identityLines;
-  return `${text}${framing}\r\n`;
+    `x-forwarded-proto: ${exchange.secure ? 'https' : 'http'}\r\nx-forwarded-host: ${exchange.host}`;
+  if (token !== undefined) text += token.identityFields;
+  return `${text}\r\n${framing}\r\n`;
 }
 
 function framingLine(exchange: Exchange, body: Buffer | Readable | null, bodyLength: number): string {

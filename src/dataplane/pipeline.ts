@@ -11,7 +11,7 @@
 import { type Verdict, verdictCodes } from '../admission/admit.js';
 import type { AdmissionGate } from '../admission/batcher.js';
 import type { OutageLimits } from '../admission/outage.js';
-import { type LimitHeaders, writeRateHeaders } from '../admission/rate-headers.js';
+import { type LimitHeaders, rateFields } from '../admission/rate-headers.js';
 import type { AccessLog } from '../accesslog/writer.js';
 import { deny, type Denial } from '../core/problems.js';
 import type { AuthFailures } from '../credential/auth-failures.js';
@@ -41,14 +41,13 @@ import { prepareTenant, prepareToken, type RecordCache } from '../token/cache.js
 import { effectiveLimits } from '../token/token.js';
 import type { Upstream } from '../upstream/upstream.js';
 import { authorize } from './authorize.js';
-import type { HttpResponse } from './binding.js';
 import type { Exchange, ExchangeOwner } from './exchange.js';
 import { upstreamRequest } from './forward.js';
 import type { Overload } from './overload.js';
 import { recordExchange } from './record.js';
 import { bodyTooLarge } from './request-body.js';
 import { describeSelf, selfDescriptionPath, selfDescriptionRoute } from './self-description.js';
-import { VerifyExchange } from './verify-exchange.js';
+import type { VerifyExchange } from './verify-exchange.js';
 
 export interface PipelineSettings extends CredentialOptions {
   /** What the data plane's own listener speaks. */
@@ -138,9 +137,12 @@ export class Pipeline implements ExchangeOwner {
     exchange.requestId = head.requestId === '' ? newRequestId() : head.requestId;
     exchange.method = head.method;
     const { trustedProxies } = this.#parts;
+    const { scheme } = this.#settings;
     exchange.clientAddress = trustedProxies.clientAddress(head.peer, head.forwardedFor);
-    exchange.secure = trustedProxies.scheme(head.peer, head.forwardedProto, this.#settings.scheme) === 'https';
-    exchange.host = trustedProxies.host(head.peer, head.forwardedHost, head.host);
+    // Nobody else is believed.
+    exchange.secure =
+      (head.peerTrusted ? trustedProxies.scheme(head.peer, head.forwardedProto, scheme) : scheme) === 'https';
+    exchange.host = head.peerTrusted ? trustedProxies.host(head.peer, head.forwardedHost, head.host) : head.host;
     exchange.targetAsSent = query === undefined ? rawPath : `${rawPath}?${query}`;
     if (headFault !== undefined) return this.#refuseSoon(exchange, headFault);
     if (this.#parts.overload.sheds(this.inFlight)) return this.#refuseSoon(exchange, shed);
@@ -166,7 +168,7 @@ export class Pipeline implements ExchangeOwner {
   /** Path, route and credential: the same for a request that is forwarded and one that is asked about. */
   #examine(exchange: Exchange, rawPath: string, query: string | undefined): void {
     const { head } = exchange;
-    const asked = exchange instanceof VerifyExchange;
+    const asked = exchange.isQuestion;
     const path = normalisePath(rawPath);
     if (path === '') return this.#refuseSoon(exchange, badPath);
     // The proxy sends what it was sent: only a path that is its own normal form is what was decided about.
@@ -180,7 +182,7 @@ export class Pipeline implements ExchangeOwner {
     exchange.route = asked
       ? this.policy.match(exchange.method, path)
       : routeOf(this.policy, this.#settings.wellKnown, exchange.method, path);
-    if (exchange.route?.public === true) return asked ? this.#answerSoon(exchange) : this.#forward(exchange);
+    if (exchange.route?.public === true) return asked ? this.#answerSoon(exchange) : this.forward(exchange);
 
     // From the head alone, before the signature is looked at: such a body is never read.
     if (head.isSigned && head.contentLength > this.#settings.hmacBodyBytesMax) {
@@ -312,7 +314,7 @@ export class Pipeline implements ExchangeOwner {
     switch (verdict.code) {
       case verdictCodes.admitted:
         if (this.policy.servesKnown || this.#settings.onStoreOutage === 'serve-known') this.#remember(exchange);
-        return this.#forward(exchange);
+        return exchange.admitted();
       case verdictCodes.confirmed:
         return this.#confirmed(exchange);
       case verdictCodes.moved:
@@ -373,7 +375,7 @@ export class Pipeline implements ExchangeOwner {
     }
     if (verdict === 'served') {
       metrics.outageRequest('served');
-      return this.#forward(exchange);
+      return exchange.admitted();
     }
     metrics.outageRequest('limited');
     exchange.retryMs = verdict;
@@ -385,7 +387,7 @@ export class Pipeline implements ExchangeOwner {
     const { pending, token, tenant } = exchange;
     if (pending !== undefined) return this.#refuse(exchange, pending);
     if (token === undefined || tenant === undefined) return this.#refuse(exchange, storeAway);
-    exchange.answer(200, 'ok', 'application/json', describeSelf(token, tenant, exchange), false, undefined);
+    exchange.answer(200, 'ok', 'application/json', describeSelf(token, tenant, exchange), false, '');
   }
 
   #decideAgain(exchange: Exchange, verdict: Verdict): void {
@@ -415,9 +417,8 @@ export class Pipeline implements ExchangeOwner {
     this.#refuse(exchange, outsideWindow(token, nowMs, credential));
   }
 
-  /** Stage 6; for who only asks, the answer. */
-  #forward(exchange: Exchange): void {
-    if (exchange instanceof VerifyExchange) return exchange.allow();
+  /** Stage 6. */
+  forward(exchange: Exchange): void {
     const { upstream } = this.#parts;
     if (upstream === undefined) throw new Error('a request is to be forwarded and there is no upstream');
     exchange.upstreamStartedAtMs = performance.now();
@@ -461,7 +462,7 @@ export class Pipeline implements ExchangeOwner {
     for (const exchange of decided) {
       const denial = exchange.pending;
       if (denial === undefined) {
-        this.#forward(exchange);
+        exchange.admitted();
         continue;
       }
       // 4xx about the framing or its size end the connection; 401, 403, 429 of a sound request need not.
@@ -469,9 +470,9 @@ export class Pipeline implements ExchangeOwner {
     }
   };
 
-  limitHeaders(exchange: Exchange, res: HttpResponse): void {
+  limitFields(exchange: Exchange): string {
     const limit = this.#limitOf(exchange);
-    if (limit !== undefined) writeRateHeaders(res, limit, exchange);
+    return limit === undefined ? '' : rateFields(limit, exchange);
   }
 
   /** The limit that the verdict spoke of. */

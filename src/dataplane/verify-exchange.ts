@@ -15,6 +15,7 @@ export type Asker = 'plain' | 'nginx' | 'envoy';
 const malformedDigest = deny('invalid-signature', 'The declared SHA-256 of the body must be 64 lower-case hex digits.');
 
 export class VerifyExchange extends Exchange {
+  override readonly isQuestion = true;
   asker: Asker = 'plain';
   /** Name of the header that tells the upstream which digest was signed. */
   digestHeader = '';
@@ -42,19 +43,16 @@ export class VerifyExchange extends Exchange {
   }
 
   /** The request may pass: 200 with who is calling, the limit headers and, for a signature, the digest it covers. */
-  allow(): void {
-    this.answer(200, 'ok', '', '', false, () => {
-      const { res, token } = this;
-      if (this.asker === 'envoy' && !this.head.isSigned) {
-        res.writeHeader('X-Envoy-Auth-Headers-To-Remove', this.digestHeader);
-      }
-      if (token === undefined) return;
-      res.writeHeader('X-Tollkeeper-Token-Id', token.id);
-      res.writeHeader('X-Tollkeeper-Tenant', token.record.tenant);
-      res.writeHeader('X-Tollkeeper-Scopes', token.scopesHeader);
-      if (token.record.subject !== null) res.writeHeader('X-Tollkeeper-Subject', token.record.subject);
-      if (this.head.isSigned) res.writeHeader(this.digestHeader, this.bodySha256Hex);
-    });
+  override admitted(): void {
+    const { token } = this;
+    const { isSigned } = this.head;
+    let fields = '';
+    if (this.asker === 'envoy' && !isSigned) fields = `\r\nX-Envoy-Auth-Headers-To-Remove: ${this.digestHeader}`;
+    if (token !== undefined) {
+      fields += token.identityFields;
+      if (isSigned) fields += `\r\n${this.digestHeader}: ${this.bodySha256Hex}`;
+    }
+    this.answer(200, 'ok', '', '', false, fields);
   }
 
   /** What is wrong with the original request is no reason to close the connection to the proxy. */
@@ -67,10 +65,10 @@ export class VerifyExchange extends Exchange {
   }
 
   /** What `auth_request_set` can take from a refusal: its true status, and its body, which nginx does not read. */
-  protected override writeRefusal(status: number, body: string): void {
-    if (this.asker !== 'nginx') return;
-    if (status !== 401 && status !== 403) this.res.writeHeader('X-Error-Status', String(status));
-    this.res.writeHeader('X-Error-Problem', headerSafe(body));
+  protected override refusalFields(status: number, body: string): string {
+    if (this.asker !== 'nginx') return '';
+    const trueStatus = status === 401 || status === 403 ? '' : `\r\nX-Error-Status: ${status}`;
+    return `${trueStatus}\r\nX-Error-Problem: ${headerSafe(body)}`;
   }
 }
 

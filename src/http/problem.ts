@@ -13,8 +13,8 @@ export interface RenderedDenial {
   /** Body up to the request id, and after it. */
   readonly before: string;
   readonly after: string;
-  /** Value of `WWW-Authenticate`, '' when the status has no challenge. */
-  readonly challenge: string;
+  /** `WWW-Authenticate` and `Allow` where the denial has them, each begun by CR LF. */
+  readonly fields: string;
 }
 
 const rendered = new WeakMap<Denial, RenderedDenial>();
@@ -34,7 +34,7 @@ export function renderDenial(denial: Denial): RenderedDenial {
     statusLine: statusLine(problem.status),
     before: `${body.slice(0, -1)},"instance":"`,
     after: '"}',
-    challenge: challengeOf(denial),
+    fields: challengeOf(denial) + (denial.allow === '' ? '' : `\r\nAllow: ${denial.allow}`),
   };
   rendered.set(denial, fresh);
   return fresh;
@@ -44,9 +44,10 @@ export function renderDenial(denial: Denial): RenderedDenial {
 function challengeOf(denial: Denial): string {
   const { challenge } = denial.problem;
   if (challenge === undefined) return '';
-  if (challenge === '') return 'Bearer realm="tollkeeper"';
+  const field = '\r\nWWW-Authenticate: Bearer realm="tollkeeper"';
+  if (challenge === '') return field;
   const scope = denial.scope === '' ? '' : `, scope="${denial.scope}"`;
-  return `Bearer realm="tollkeeper", error="${challenge}", error_description="${denial.problem.title}"${scope}`;
+  return `${field}, error="${challenge}", error_description="${denial.problem.title}"${scope}`;
 }
 
 const statusLines = new Map<number, string>();

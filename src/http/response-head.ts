@@ -58,16 +58,22 @@ export interface FieldTarget {
   writeHeader(name: string, value: string | Buffer): unknown;
 }
 
-/** Writes the end-to-end fields of `head`, byte for byte. */
-export function writeFields(head: ResponseHead, target: FieldTarget): void {
+/**
+ * Writes the end-to-end fields of `head`, byte for byte, behind a field of our own whose value is `first`. The target
+ * takes values as they are, so that all fields are one text with line breaks in it, and one call.
+ */
+export function writeFields(head: ResponseHead, target: FieldTarget, name: string, first: string): void {
   const { fields } = head;
-  if (head.hasHighBytes) {
-    for (let at = 0; at < fields.length; at += 2) {
-      target.writeHeader(fields[at] as string, Buffer.from(fields[at + 1] as string, 'latin1'));
-    }
+  let text = first;
+  if (!head.hasHighBytes) {
+    for (let at = 0; at < fields.length; at += 2) text += `\r\n${fields[at]}: ${fields[at + 1]}`;
+    target.writeHeader(name, text);
     return;
   }
-  for (let at = 0; at < fields.length; at += 2) target.writeHeader(fields[at] as string, fields[at + 1] as string);
+  target.writeHeader(name, text);
+  for (let at = 0; at < fields.length; at += 2) {
+    target.writeHeader(fields[at] as string, Buffer.from(fields[at + 1] as string, 'latin1'));
+  }
 }
 
 /** What {@link ResponseHeadReader.read} answers when the lines are not complete, and when they are not valid. */

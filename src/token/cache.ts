@@ -25,8 +25,8 @@ export interface PreparedToken {
   readonly scopes: ReadonlySet<string>;
   /** Scopes joined by spaces, as upstream gets them. */
   readonly scopesHeader: string;
-  /** The identity as upstream gets it: whole header lines. */
-  readonly identityLines: string;
+  /** `X-Tollkeeper-Token-Id`, `-Tenant`, `-Scopes` and `-Subject`, each begun by CR LF. */
+  readonly identityFields: string;
   /** The token is expired from this time on, ms since 1970; 0: never. */
   readonly notAfterMs: number;
   /** Addresses and CIDRs as the record has them; empty: from anywhere. */
@@ -62,7 +62,7 @@ export function prepareToken(json: string): PreparedToken {
     previousDigest: record.previousSha256 === null ? null : digestOf(record.previousSha256),
     scopes: new Set(record.scopes),
     scopesHeader,
-    identityLines: identityLines(record, scopesHeader),
+    identityFields: identityFields(record, scopesHeader),
     notAfterMs: record.expiresAt ?? 0,
     allowedIps: record.allowedIps,
     limitHeaders: prepareLimitHeaders(effectiveLimits(record), 'token'),
@@ -70,14 +70,14 @@ export function prepareToken(json: string): PreparedToken {
 }
 
 /** @throws RecordError for a value that would end its line: it was not written by us. */
-function identityLines(record: TokenRecord, scopes: string): string {
+function identityFields(record: TokenRecord, scopes: string): string {
   const { id, tenant, subject } = record;
   for (const [field, value] of Object.entries({ id, tenant, scopes, subject: subject ?? '' })) {
     if (!isFieldValue(value)) throw new RecordError('token', field, 'visible ASCII');
   }
   return (
-    `x-tollkeeper-token-id: ${id}\r\nx-tollkeeper-tenant: ${tenant}\r\nx-tollkeeper-scopes: ${scopes}\r\n` +
-    (subject === null ? '' : `x-tollkeeper-subject: ${subject}\r\n`)
+    `\r\nX-Tollkeeper-Token-Id: ${id}\r\nX-Tollkeeper-Tenant: ${tenant}\r\nX-Tollkeeper-Scopes: ${scopes}` +
+    (subject === null ? '' : `\r\nX-Tollkeeper-Subject: ${subject}`)
   );
 }
 
