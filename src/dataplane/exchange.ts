@@ -125,6 +125,10 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
   #upstreamDone = false;
   #early: Buffer[] = [];
   #flushQueued = false;
+  /** An answer of our own: its fields behind `X-Request-Id`, its body, and whether it ends the connection. */
+  #wholeHead = '';
+  #wholeText = '';
+  #wholeCloses = false;
   /** Announced length of the upstream's answer. */
   #length: number = noLength;
   #stream: AnswerStream | undefined;
@@ -285,21 +289,22 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
     const type = contentType === '' ? '' : `\r\nContent-Type: ${contentType}`;
     const limits = this.#owner.limitFields(this);
     const head = `${this.requestId}${type}\r\nCache-Control: no-store${fields}${limits}`;
-    corked = this;
-    corkedHead = head;
-    corkedText = text;
-    corkedClosing = closing;
-    this.res.cork(writeCorked);
+    this.#wholeHead = head;
+    this.#wholeText = text;
+    this.#wholeCloses = closing;
+    cork(this);
     if (this.head.method === 'HEAD' && text !== '' && closing) this.#close();
     this.#finish(outcome);
   }
 
-  /** What {@link answer} puts together, inside the cork. All fields are one text: see the head of this file. */
-  writeAnswer(head: string, text: string, closing: boolean): void {
+  /** Writes what {@link answer} put together, inside the cork. All fields are one text: see the head of this file. */
+  writeWhole(): void {
     const { res } = this;
+    const text = this.#wholeText;
+    const closing = this.#wholeCloses;
     const status = this.statusSent(this.status);
     if (status !== 200) res.writeStatus(statusLine(status));
-    res.writeHeader('X-Request-Id', head);
+    res.writeHeader('X-Request-Id', this.#wholeHead);
     // An empty text is the same answer to HEAD as to any other method.
     if (this.head.method !== 'HEAD' || text === '') {
       this.bytesOut = text === '' ? 0 : Buffer.byteLength(text);
@@ -522,14 +527,13 @@ function endsWithHead(method: string, status: number): boolean {
   return method === 'HEAD' || status === 204 || status === 304;
 }
 
-// What the next cork writes: one function for all answers instead of a closure each. A cork calls it at once.
+// One function for the corks of all answers, instead of a closure each: a cork calls it at once.
 let corked: Exchange | undefined;
-let corkedHead = '';
-let corkedText = '';
-let corkedClosing = false;
+const writeCorked = (): void => corked?.writeWhole();
 
-function writeCorked(): void {
-  corked?.writeAnswer(corkedHead, corkedText, corkedClosing);
+function cork(exchange: Exchange): void {
+  corked = exchange;
+  exchange.res.cork(writeCorked);
 }
 
 let flushQueue: Exchange[] = [];
