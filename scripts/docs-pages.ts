@@ -12,6 +12,7 @@ import { parseHeader } from '../src/redis/scripts.js';
 import { metricCatalogue, type MetricDescription } from '../src/telemetry/metrics.js';
 import { adminDocument, clientTypes } from './admin-document.js';
 import { adminPage } from './admin-page.js';
+import { cliPage } from './cli-page.js';
 import { table } from './markdown.js';
 
 export interface GeneratedPage {
@@ -29,6 +30,7 @@ const clientText = await clientTypes(document);
 
 export const generatedPages: readonly GeneratedPage[] = [
   { file: 'admin-api.md', render: () => adminPage(document) },
+  { file: 'cli.md', render: cliPage },
   { file: 'configuration.md', render: configurationPage },
   { file: 'problems.md', render: problemsPage },
   { file: 'redis-keys.md', render: redisKeysPage },

@@ -1,5 +1,5 @@
 /**
- * Writes a backup: every tenant with its tokens, a page at a time, in constant memory, while requests and changes go on.
+ * Writes a backup: every tenant with its tokens and every user with their keys, a page at a time, in constant memory, while requests and changes go on.
  *
  * Each record is as it was at one moment; together they are no snapshot. What was there from the beginning to the end of
  * the export is in the backup, what was created or deleted meanwhile may be.
@@ -8,7 +8,14 @@ import { createHash } from 'node:crypto';
 import { allShards, keys, recordFields } from '../redis/keys.js';
 import { metaFields, requireInstallation } from '../redis/meta.js';
 import type { Store } from '../redis/store.js';
-import { backupFormat, backupVersion, type BackupCounts, type BackupEntry, type BackupHeader } from './format.js';
+import {
+  backupFormat,
+  backupVersion,
+  type BackupCounts,
+  type BackupEntry,
+  type BackupHeader,
+  type RecordEntry,
+} from './format.js';
 import { orderedMembers } from './ordered-members.js';
 
 /** Records read together. */
@@ -61,6 +68,12 @@ export async function exportBackup(store: Store, options: ExportOptions): Promis
     }
     if (page.length > 0) await writePage();
   }
+  for await (const name of membersOf(store, keys.users())) {
+    await writeEntries(await recordEntries(store, 'user', [keys.user(name)]));
+    const adminKeys: string[] = [];
+    for await (const id of membersOf(store, keys.userAdminKeys(name))) adminKeys.push(keys.adminKey(id));
+    await writeEntries(await recordEntries(store, 'adminKey', adminKeys));
+  }
   if (options.policy !== undefined) await writeEntries([{ kind: 'policy', text: options.policy }]);
   const sha256 = hash.digest('hex');
   await options.write(`${JSON.stringify({ kind: 'end', records: counts, sha256 })}\n`);
@@ -93,7 +106,7 @@ async function shardEntries(store: Store): Promise<BackupEntry[]> {
 /** The records under these keys; those that are gone meanwhile are left out. */
 async function recordEntries(
   store: Store,
-  kind: 'tenant' | 'token',
+  kind: RecordEntry['kind'],
   recordKeys: readonly string[],
 ): Promise<BackupEntry[]> {
   const found = await store.ask(() =>

@@ -2,7 +2,7 @@
  * The file of a backup: JSON, one object a line (NDJSON), UTF-8.
  *
  * The first line says what it is. Then, in this order: the counters of shards, each tenant with its tokens behind it,
- * and what else there is. The last line (`end`) counts the records and holds the SHA-256 of every byte before it: a file
+ * users with their personal admin keys, and what else there is. The last line (`end`) counts the records and holds the SHA-256 of every byte before it: a file
  * that was cut or changed is found before anything of it is used. Records stand as they lie in Redis: secrets are
  * SHA-256 hashes (Bearer) or sealed under a master key (HMAC).
  */
@@ -37,9 +37,9 @@ const entryLine = z.discriminatedUnion('kind', [
     shard: z.string().regex(/^[0-3][0-9a-f]$/),
     tenantVersion: count.max(versionMax),
   }),
-  /** `record` is the JSON in Redis; `counters` what its limits had counted (base64). */
+  /** `record` is the JSON in Redis (passwords are scrypt hashes, keys SHA-256); `counters` what its limits had counted (base64). */
   z.strictObject({
-    kind: z.enum(['tenant', 'token']),
+    kind: z.enum(['tenant', 'token', 'user', 'adminKey']),
     record: z.record(z.string(), z.unknown()),
     counters: z.base64().optional(),
   }),
@@ -55,6 +55,8 @@ const endLine = z.strictObject({
 
 export type BackupHeader = z.output<typeof headerLine>;
 export type BackupEntry = z.output<typeof entryLine>;
+/** An entry that holds a record. */
+export type RecordEntry = Extract<BackupEntry, { readonly record: unknown }>;
 export type BackupEnd = z.output<typeof endLine>;
 
 /** Counts of records by kind. */

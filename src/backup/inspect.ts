@@ -17,7 +17,10 @@ import {
   damagedLine,
   parseHeader,
   parseLine,
+  type RecordEntry,
 } from './format.js';
+import { type AdminKeyRecord, decodeAdminKeyRecord } from '../user/admin-key.js';
+import { decodeUserRecord, isUserName, type UserRecord } from '../user/user.js';
 import { type Line, readLines } from './lines.js';
 
 /**
@@ -68,13 +71,23 @@ export async function inspectBackup(file: FileHandle, masterKeys: MasterKeys | u
 }
 
 /** The record of an entry, checked. @throws OperatorError that names the line. */
-export function tenantOf(entry: BackupEntry & { kind: 'tenant' | 'token' }, number: number): TenantRecord {
+export function tenantOf(entry: RecordEntry, number: number): TenantRecord {
   return decoded(number, () => decodeTenantRecord(JSON.stringify(entry.record)));
 }
 
 /** As {@link tenantOf}. */
-export function tokenOf(entry: BackupEntry & { kind: 'tenant' | 'token' }, number: number): TokenRecord {
+export function tokenOf(entry: RecordEntry, number: number): TokenRecord {
   return decoded(number, () => decodeTokenRecord(JSON.stringify(entry.record)));
+}
+
+/** As {@link tenantOf}. */
+export function userOf(entry: RecordEntry, number: number): UserRecord {
+  return decoded(number, () => decodeUserRecord(JSON.stringify(entry.record)));
+}
+
+/** As {@link tenantOf}. */
+export function adminKeyOf(entry: RecordEntry, number: number): AdminKeyRecord {
+  return decoded(number, () => decodeAdminKeyRecord(JSON.stringify(entry.record)));
 }
 
 class Checks {
@@ -90,8 +103,17 @@ class Checks {
 
   entry(entry: BackupEntry, number: number): void {
     this.counts[entry.kind] = (this.counts[entry.kind] ?? 0) + 1;
-    if (entry.kind === 'tenant') this.#tenant(tenantOf({ ...entry, kind: 'tenant' }, number), number);
-    else if (entry.kind === 'token') this.#token(tokenOf({ ...entry, kind: 'token' }, number), number);
+    if (!('record' in entry)) return;
+    if (entry.kind === 'tenant') this.#tenant(tenantOf(entry, number), number);
+    else if (entry.kind === 'token') this.#token(tokenOf(entry, number), number);
+    else if (entry.kind === 'user') {
+      const { name, version } = userOf(entry, number);
+      if (!isUserName(name)) throw damagedLine(number, '"name" is not that of a user');
+      checkVersion(version, number);
+    } else {
+      const { id, user } = adminKeyOf(entry, number);
+      if (!isTokenId(id) || !isUserName(user)) throw damagedLine(number, '"id" or "user" is none');
+    }
   }
 
   /** @throws OperatorError that names every master key that is needed and not there. */

@@ -18,8 +18,8 @@ import type { RecordFields, Store } from '../redis/store.js';
 import { tenantLimits } from '../tenant/tenant.js';
 import { foreignHash } from '../token/repository.js';
 import { effectiveLimits, type TokenRecord } from '../token/token.js';
-import { type BackupCounts, type BackupEntry, parseLine } from './format.js';
-import { type BackupSummary, tenantOf, tokenOf, versionStep } from './inspect.js';
+import { type BackupCounts, type BackupEntry, parseLine, type RecordEntry } from './format.js';
+import { adminKeyOf, type BackupSummary, tenantOf, tokenOf, userOf, versionStep } from './inspect.js';
 import { readLines } from './lines.js';
 
 /** Contract of lua/record-restore.lua. */
@@ -68,7 +68,7 @@ export async function restoreBackup(
 ): Promise<RestoreReport> {
   return store.confirmed('the restored records', async () => {
     const signaturesFrom = options.merge ? await beginMerge(store) : await beginRestore(store, summary);
-    const restore = new Restore(store, signaturesFrom);
+    const restore = new Restore(store, signaturesFrom, options.merge);
     await restore.all(file, summary, options);
     if (!options.merge) {
       await adoptInstallation(
@@ -135,8 +135,12 @@ function notEmpty(): OperatorError {
   );
 }
 
+/** `left out`: it is not to be restored; for a token, its imported secret is another's by now. */
+type Outcome = 'written' | 'present' | 'left out';
+
 class Restore {
   readonly #store: Store;
+  readonly #merge: boolean;
   readonly #signaturesFrom: number;
   readonly #write: RunScript;
   readonly #restored: Record<string, number> = { tenant: 0, token: 0 };
@@ -144,8 +148,9 @@ class Restore {
   readonly #conflicts: string[] = [];
   readonly #tenantVersions = new Map<string, number>();
 
-  constructor(store: Store, signaturesFrom: number) {
+  constructor(store: Store, signaturesFrom: number, merge: boolean) {
     this.#store = store;
+    this.#merge = merge;
     this.#signaturesFrom = signaturesFrom;
     this.#write = store.bind(recordRestoreContract);
   }
@@ -183,14 +188,20 @@ class Restore {
   }
 
   async #one({ number, entry }: Numbered): Promise<void> {
-    if (entry.kind !== 'tenant' && entry.kind !== 'token') return;
-    const about = { ...entry, kind: entry.kind };
-    const written = entry.kind === 'tenant' ? await this.#tenant(about, number) : await this.#token(about, number);
-    const counts = written ? this.#restored : this.#present;
+    if (!('record' in entry)) return;
+    const outcome = await this.#record(entry, number);
+    if (outcome === 'left out') return;
+    const counts = outcome === 'written' ? this.#restored : this.#present;
     counts[entry.kind] = (counts[entry.kind] ?? 0) + 1;
   }
 
-  async #tenant(entry: BackupEntry & { kind: 'tenant' | 'token' }, number: number): Promise<boolean> {
+  #record(entry: RecordEntry, number: number): Promise<Outcome> {
+    if (entry.kind === 'tenant') return this.#tenant(entry, number);
+    if (entry.kind === 'token') return this.#token(entry, number);
+    return entry.kind === 'user' ? this.#user(entry, number) : this.#adminKey(entry, number);
+  }
+
+  async #tenant(entry: RecordEntry, number: number): Promise<Outcome> {
     const tenant = tenantOf(entry, number);
     const { slug, createdAt, maxTokens, state } = tenant;
     const version = tenant.version + versionStep;
@@ -204,15 +215,15 @@ class Restore {
       state,
       ...countersOf(entry),
     };
-    return (await this.#write([keys.tenant(slug)], ['', 0, ...Object.entries(fields).flat()])) === 1;
+    return this.#writeRecord([keys.tenant(slug)], '', 0, fields);
   }
 
-  async #token(entry: BackupEntry & { kind: 'tenant' | 'token' }, number: number): Promise<boolean> {
+  async #token(entry: RecordEntry, number: number): Promise<Outcome> {
     const token = tokenOf(entry, number);
     const { id, tenant, createdAt, mode } = token;
     if (token.foreign && !(await this.#claim(token))) {
       this.#conflicts.push(id);
-      return false;
+      return 'left out';
     }
     const version = token.version + versionStep;
     const floor = mode === 'hmac' ? { signaturesFrom: this.#signaturesFrom } : {};
@@ -222,8 +233,41 @@ class Restore {
       limits: compileLimits(effectiveLimits(token)),
       ...countersOf(entry),
     };
-    const scriptKeys = [keys.token(id), keys.tenantTokens(tenant)];
-    return (await this.#write(scriptKeys, [id, createdAt, ...Object.entries(fields).flat()])) === 1;
+    return this.#writeRecord([keys.token(id), keys.tenantTokens(tenant)], id, createdAt, fields);
+  }
+
+  /** Not merged: who was taken away on purpose must not come back by the way. */
+  async #user(entry: RecordEntry, number: number): Promise<Outcome> {
+    const { name, createdAt, version: before } = userOf(entry, number);
+    if (this.#merge) return 'left out';
+    const version = before + versionStep;
+    const fields = { version, record: JSON.stringify({ ...entry.record, version }) };
+    return this.#writeRecord([keys.user(name), keys.users()], name, createdAt, fields);
+  }
+
+  /** As {@link #user}. One that has ended by now is left out. */
+  async #adminKey(entry: RecordEntry, number: number): Promise<Outcome> {
+    const { id, user, expiresAt } = adminKeyOf(entry, number);
+    if (this.#merge || expiresAt <= this.#signaturesFrom) return 'left out';
+    const [key, index] = [keys.adminKey(id), keys.userAdminKeys(user)];
+    const fields = { version: 1, record: JSON.stringify(entry.record) };
+    const outcome = await this.#writeRecord([key, index], id, expiresAt, fields);
+    await this.#store.write(key, (redis) => redis.pexpireat(key, expiresAt));
+    // The index goes with the last of its keys.
+    await this.#store.write(index, async (redis) => {
+      if ((await redis.pexpireat(index, expiresAt, 'NX')) === 0) await redis.pexpireat(index, expiresAt, 'GT');
+    });
+    return outcome;
+  }
+
+  async #writeRecord(
+    scriptKeys: readonly string[],
+    member: string,
+    score: number,
+    fields: RecordFields,
+  ): Promise<Outcome> {
+    const reply = await this.#write(scriptKeys, [member, score, ...Object.entries(fields).flat()]);
+    return reply === 1 ? 'written' : 'present';
   }
 
   /** The mapping of an imported secret comes before its token; false: a token that is there has it. */
@@ -240,7 +284,7 @@ class Restore {
   }
 }
 
-function countersOf({ counters }: BackupEntry & { kind: 'tenant' | 'token' }): RecordFields {
+function countersOf({ counters }: RecordEntry): RecordFields {
   return counters === undefined ? {} : { [recordFields.counters]: Buffer.from(counters, 'base64') };
 }
 

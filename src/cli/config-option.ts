@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander';
 import { type ConfigSources, loadConfig } from '../config/load.js';
 import type { Config, ConfigKey } from '../config/schema.js';
 import type { CliContext } from './context.js';
+import { clientVariables } from './server-option.js';
 
 /** Adds `--config FILE` to the program; it may stand before or behind the name of the command. */
 export function addConfigOption(program: Command): void {
@@ -16,7 +17,9 @@ export function configSources(
   flags: Readonly<Partial<Record<ConfigKey, unknown>>> = {},
 ): ConfigSources {
   const { config } = command.optsWithGlobals<{ config?: string }>();
-  return { configPath: config, env: context.env, flags };
+  const ofClient = new Set<string>(Object.values(clientVariables));
+  const env = Object.fromEntries(Object.entries(context.env).filter(([name]) => !ofClient.has(name)));
+  return { configPath: config, env, flags };
 }
 
 /**

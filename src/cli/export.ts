@@ -10,7 +10,8 @@ import { configOf } from './config-option.js';
 import type { CliContext, RegisterCommand } from './context.js';
 import { interruptible, ProgressLine } from './long-work.js';
 import { addJsonOption, printJson } from './output.js';
-import { withStore } from './store-session.js';
+import { withManagement } from './operations.js';
+import { refuseServer } from './server-option.js';
 
 interface ExportFlags {
   readonly withPolicy?: true;
@@ -26,6 +27,7 @@ export const registerExport: RegisterCommand = (program, context) => {
     .option('--with-policy', 'put the text of the policy file in, too')
     .option('--force', 'replace a file that is there');
   addJsonOption(command).action(async (path: string, flags: ExportFlags) => {
+    refuseServer(command);
     const config = configOf(command, context);
     const policy = flags.withPolicy === true ? policyText(config) : undefined;
     if (flags.force !== true && existsSync(path)) {
@@ -34,17 +36,19 @@ export const registerExport: RegisterCommand = (program, context) => {
     const progress = new ProgressLine(context, 'exporting');
     const counts = await interruptible((signal) =>
       writeWhole(path, (write) =>
-        withStore(config, (store) =>
-          exportBackup(store, {
-            tollkeeper: packageVersion(),
-            nowMs: Date.now(),
-            policy,
-            write: async (text) => {
-              if (signal.aborted) throw new OperatorError('The export was broken off: no file was written.');
-              await write(text);
-            },
-            progress: (soFar) => progress.show((soFar.tenant ?? 0) + (soFar.token ?? 0)),
-          }),
+        withManagement(config, context, ({ store, management, principal }) =>
+          management.audited(principal, { action: 'backup.export', tenant: '', target: 'backup' }, () =>
+            exportBackup(store, {
+              tollkeeper: packageVersion(),
+              nowMs: Date.now(),
+              policy,
+              write: async (text) => {
+                if (signal.aborted) throw new OperatorError('The export was broken off: no file was written.');
+                await write(text);
+              },
+              progress: (soFar) => progress.show((soFar.tenant ?? 0) + (soFar.token ?? 0)),
+            }),
+          ),
         ),
       ),
     ).finally(() => progress.close());
@@ -60,8 +64,16 @@ function report(context: CliContext, path: string, counts: BackupCounts, flags: 
 
 /** `2 tenants, 40 tokens`. */
 export function countsText(counts: BackupCounts): string {
-  const shown = Object.entries(counts).filter(([kind, count]) => kind !== 'shard' && (count > 0 || kind !== 'policy'));
-  return shown.map(([kind, count]) => `${count} ${kind}${count === 1 ? '' : 's'}`).join(', ');
+  const names: Readonly<Record<string, string>> = {
+    tenant: 'tenant',
+    token: 'token',
+    user: 'user',
+    adminKey: 'admin key',
+  };
+  const shown = Object.entries(names).filter(
+    ([kind]) => kind === 'tenant' || kind === 'token' || (counts[kind] ?? 0) > 0,
+  );
+  return shown.map(([kind, name]) => `${counts[kind] ?? 0} ${name}${counts[kind] === 1 ? '' : 's'}`).join(', ');
 }
 
 /**

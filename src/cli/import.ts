@@ -11,7 +11,8 @@ import type { CliContext, RegisterCommand } from './context.js';
 import { countsText } from './export.js';
 import { interruptible, ProgressLine } from './long-work.js';
 import { addJsonOption, printJson } from './output.js';
-import { withStore } from './store-session.js';
+import { withManagement } from './operations.js';
+import { refuseServer } from './server-option.js';
 
 interface ImportFlags {
   readonly dryRun?: true;
@@ -29,6 +30,7 @@ export const registerImport: RegisterCommand = (program, context) => {
     .option('--merge', 'add the tenants and tokens that are missing here; what is there stays as it is')
     .option('--policy-to <file>', 'write the policy of the backup into this new file');
   addJsonOption(command).action(async (path: string, flags: ImportFlags) => {
+    refuseServer(command);
     const config = configOf(command, context);
     const file = await openBackup(path);
     try {
@@ -54,17 +56,23 @@ async function restore(
   const progress = new ProgressLine(context, 'restoring', total);
   try {
     return await interruptible((signal) =>
-      withStore(
+      withManagement(
         config,
-        (store) =>
-          restoreBackup(store, file, summary, {
-            merge: flags.merge === true,
-            signal,
-            progress: ({ restored, present, conflicts }) => {
-              const done = [restored, present].flatMap((counts) => Object.values(counts));
-              progress.show(done.reduce((sum, count) => sum + count, conflicts.length));
-            },
-          }),
+        context,
+        ({ store, management, principal }) => {
+          const merge = flags.merge === true;
+          const details = { merge, sha256: summary.sha256, createdAt: summary.header.createdAt };
+          return management.audited(principal, { action: 'backup.import', tenant: '', target: 'backup', details }, () =>
+            restoreBackup(store, file, summary, {
+              merge,
+              signal,
+              progress: ({ restored, present, conflicts }) => {
+                const done = [restored, present].flatMap((counts) => Object.values(counts));
+                progress.show(done.reduce((sum, count) => sum + count, conflicts.length));
+              },
+            }),
+          );
+        },
         { mayBeEmpty: true },
       ),
     );

@@ -1,4 +1,4 @@
-/** `--page` and `--per-page` of the commands that list, and the answer as the admin API gives it. */
+/** `--page` and `--per-page` of the commands that list. */
 import type { Command } from 'commander';
 import { OperatorError } from '../core/failure.js';
 import type { Page } from '../tenant/repository.js';
@@ -22,9 +22,4 @@ export function pageOf({ page = 1, perPage = perPageMax }: PageFlags): Page {
   if (page < 1) throw new OperatorError('--page counts from 1.', 2);
   if (perPage < 1 || perPage > perPageMax) throw new OperatorError(`--per-page is 1 to ${perPageMax}.`, 2);
   return { page, perPage };
-}
-
-/** The JSON of a list. */
-export function listAnswer<T>(data: readonly T[], total: number, { page, perPage }: Page) {
-  return { data, meta: { page, per_page: perPage, total, total_pages: Math.ceil(total / perPage) } };
 }

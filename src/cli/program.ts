@@ -7,6 +7,7 @@ import { packageVersion } from '../app/version.js';
 import { OperatorError } from '../core/failure.js';
 import { addConfigOption } from './config-option.js';
 import type { CliContext, RegisterCommand } from './context.js';
+import { addServerOptions } from './server-option.js';
 import { usageSentence } from './usage-error.js';
 
 interface CommandEntry {
@@ -42,6 +43,16 @@ export const commandEntries: readonly CommandEntry[] = [
     name: 'token',
     description: 'tokens: what a client shows to be let through',
     load: async () => (await import('./token.js')).registerToken,
+  },
+  {
+    name: 'user',
+    description: 'users of the admin plane: operators, and owners of one tenant',
+    load: async () => (await import('./user.js')).registerUser,
+  },
+  {
+    name: 'audit',
+    description: 'the audit log: who changed what, when and from where',
+    load: async () => (await import('./audit.js')).registerAudit,
   },
   {
     name: 'logs',
@@ -86,7 +97,12 @@ export const commandEntries: readonly CommandEntry[] = [
 ];
 
 /** Options of the program that take a value; the name of the command is not to be looked for behind them. */
-const globalOptionsWithValue: ReadonlySet<string> = new Set(['--config']);
+const globalOptionsWithValue: ReadonlySet<string> = new Set([
+  '--config',
+  '--server',
+  '--admin-key',
+  '--admin-key-file',
+]);
 
 /** The tree for one command line: the command that it names with all its parts, the others as names. */
 export function programFor(argv: readonly string[], context: CliContext): Promise<Command> {
@@ -116,6 +132,7 @@ async function build(context: CliContext, isWhole: (entry: CommandEntry) => bool
     .helpCommand('help [command]', 'show the help of a command')
     .configureOutput({ writeOut: (text) => context.out(text.trimEnd()), writeErr: () => {}, outputError: () => {} });
   addConfigOption(program);
+  addServerOptions(program);
   for (const entry of commandEntries) {
     if (isWhole(entry)) (await entry.load())(program, context);
     else program.command(entry.name).description(entry.description);

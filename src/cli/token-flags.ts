@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { limitKey } from '../admission/limit.js';
 import { completeLimit, furtherLimitInput } from '../tenant/limit-draft.js';
 import { parseInput } from '../tenant/parse-input.js';
-import type { TokenRecord } from '../token/token.js';
+import type { TokenView } from '../token/token.js';
 import {
   addRateLimitOptions,
   type LimitFlag,
@@ -80,7 +80,7 @@ export function draftInput(flags: SettingFlags) {
 }
 
 /** What parseTokenChanges takes, for the record as it is now: a limit that is added replaces its equal. */
-export function changesInput(flags: UpdateFlags, record: TokenRecord) {
+export function changesInput(flags: UpdateFlags, record: Pick<TokenView, 'limits'>) {
   const { limits: added = [], metadata, ...changes } = draftInput(flags);
   const unset = Object.fromEntries((flags.unsetMetadata ?? []).map((key) => [key, null]));
   const replaced = new Set(added.map((limit) => limitKey(completeLimit(parseInput(furtherLimitInput, limit)))));

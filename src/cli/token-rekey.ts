@@ -4,11 +4,11 @@ import { requireKey } from '../config/require.js';
 import { OperatorError } from '../core/failure.js';
 import { rekey, type RekeyReport } from '../credential/rekey.js';
 import { parseMasterKeys } from '../credential/sealed-secret.js';
-import { TokenRepository } from '../token/repository.js';
 import { configOf } from './config-option.js';
 import type { CliContext } from './context.js';
 import { addJsonOption, printable, printJson } from './output.js';
-import { withStore } from './store-session.js';
+import { withManagement } from './operations.js';
+import { refuseServer } from './server-option.js';
 
 interface RekeyFlags {
   readonly dryRun?: true;
@@ -22,6 +22,7 @@ export function registerTokenRekey(token: Command, context: CliContext): void {
     .description('seal the secrets of HMAC tokens under the first master key, while requests go on')
     .option('--dry-run', 'change nothing, only say what would be changed');
   addJsonOption(command).action(async (flags: RekeyFlags) => {
+    refuseServer(command);
     const config = configOf(command, context);
     const keys = parseMasterKeys(requireKey(config, 'masterKey'));
     const dryRun = flags.dryRun === true;
@@ -31,9 +32,12 @@ export function registerTokenRekey(token: Command, context: CliContext): void {
       for (const { message } of report.left.slice(leftSaid)) context.err(`tollkeeper: ${printable(message)}`);
       leftSaid = report.left.length;
     };
-    const report = await withStore(config, (store) =>
-      rekey(store, new TokenRepository(store, { tokenPrefix: config.tokenPrefix }), keys, { dryRun, progress }),
-    );
+    const report = await withManagement(config, context, ({ store, management, principal }) => {
+      const move = () => rekey(store, management.tokens, keys, { dryRun, progress });
+      if (dryRun) return move();
+      const details = { masterKey: keys.sealing.id };
+      return management.audited(principal, { action: 'token.rekey', tenant: '', target: 'tokens', details }, move);
+    });
     const masterKey = keys.sealing.id;
     if (flags.json === true) printJson(context, { masterKey, dryRun, ...report });
     else context.out(`Master key ${masterKey}: ${summary(report, dryRun)}.`);

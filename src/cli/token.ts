@@ -1,19 +1,15 @@
-/** `tollkeeper token create|import|list|show|update|rotate|revoke|activate|deactivate|delete`; `rekey` has its own file. */
+/**
+ * `tollkeeper token create|import|list|show|update|rotate|revoke|activate|deactivate|delete|reveal`; `rekey` has its own
+ * file, and so has the import of many.
+ */
 import type { Command } from 'commander';
-import type { Config } from '../config/schema.js';
-import { parseMasterKeys, sealSecret } from '../credential/sealed-secret.js';
-import type { Store } from '../redis/store.js';
-import { TenantRepository } from '../tenant/repository.js';
-import { parseImportDraft, parseRotation, parseTokenChanges, parseTokenDraft } from '../token/draft.js';
-import { readLastUsed } from '../token/last-used.js';
-import { TokenRepository } from '../token/repository.js';
-import { type TokenRecord, type TokenView, toTokenView } from '../token/token.js';
-import { configOf } from './config-option.js';
+import type { IssuedToken, Operations, TokenName } from '../management/operations.js';
+import type { TokenView } from '../token/token.js';
 import type { CliContext, RegisterCommand } from './context.js';
 import { wholeNumber } from './limit-flags.js';
+import { withOperations } from './operations.js';
 import { addJsonOption, printJson, printTable } from './output.js';
-import { addPageOptions, listAnswer, type PageFlags, pageOf } from './page-option.js';
-import { withLogRedis, withStore } from './store-session.js';
+import { addPageOptions, type PageFlags, pageOf } from './page-option.js';
 import {
   addSettingOptions,
   addUpdateOptions,
@@ -22,6 +18,7 @@ import {
   type TokenFlags,
   type UpdateFlags,
 } from './token-flags.js';
+import { registerTokenImport } from './token-import.js';
 import { registerTokenRekey } from './token-rekey.js';
 import { printToken, tokenColumns, tokenRow } from './token-text.js';
 
@@ -29,30 +26,21 @@ interface JsonFlag {
   readonly json?: true;
 }
 
-interface TokenSession {
-  readonly config: Config;
-  readonly store: Store;
-  readonly tokens: TokenRepository;
+interface NameFlag {
+  readonly tenant?: string;
 }
 
 /** Registers the command and its subcommands. */
 export const registerToken: RegisterCommand = (program, context) => {
   const token = program.command('token').description('tokens: what a client shows to be let through');
-  const withTokens = <T>(command: Command, use: (session: TokenSession) => Promise<T>): Promise<T> => {
-    const config = configOf(command, context);
-    return withStore(config, (store) => use({ config, store, tokens: tokenRepository(store, config) }));
-  };
   /** Runs one operation on a token and prints what became of it. */
-  const change = (
+  const change = async (
     command: Command,
     flags: JsonFlag,
-    operation: (tokens: TokenRepository) => Promise<TokenRecord>,
-  ): Promise<void> =>
-    withTokens(command, async ({ config, store, tokens }) => {
-      const record = await operation(tokens);
-      const [view] = await viewsOf(context, config, store, record.tenant, [record]);
-      printToken(context, view as TokenView, flags.json === true);
-    });
+    operation: (operations: Operations) => Promise<TokenView>,
+  ): Promise<void> => {
+    printToken(context, await withOperations(command, context, operation), flags.json === true);
+  };
 
   const create = token.command('create').description('create a token; its secret is shown once');
   create
@@ -60,111 +48,93 @@ export const registerToken: RegisterCommand = (program, context) => {
     .requiredOption('--name <name>', 'name for people');
   create.option('--mode <mode>', 'bearer (default) or hmac');
   addJsonOption(addSettingOptions(create)).action(async (flags: TokenFlags & JsonFlag, command: Command) => {
-    const draft = parseTokenDraft({ ...draftInput(flags), mode: flags.mode }, Date.now());
-    const issued = await withTokens(command, ({ tokens }) => tokens.create(flags.tenant as string, draft));
-    printIssued(context, toTokenView(issued.record, null), issued.secret, flags);
+    const input = { ...draftInput(flags), ...(flags.mode === undefined ? {} : { mode: flags.mode }) };
+    // Wrong usage is told before anything is asked.
+    const { parseTokenDraft } = await import('../token/draft.js');
+    parseTokenDraft(input, Date.now());
+    const create = (operations: Operations) => operations.createToken(flags.tenant as string, input);
+    printIssued(context, await withOperations(command, context, create), flags);
   });
 
-  const importing = token.command('import').description('import a token that another system issued, by its SHA-256');
-  importing
-    .requiredOption('--tenant <slug>', 'the tenant it belongs to')
-    .requiredOption('--name <name>', 'name for people');
-  importing.requiredOption('--sha256 <hex>', 'SHA-256 of the whole token');
-  addJsonOption(addSettingOptions(importing)).action(
-    async (flags: TokenFlags & JsonFlag & { sha256: string }, command: Command) => {
-      const draft = parseImportDraft({ ...draftInput(flags), sha256: flags.sha256 }, Date.now());
-      const record = await withTokens(command, ({ tokens }) => tokens.import(flags.tenant as string, draft));
-      const view = toTokenView(record, null);
-      if (flags.json === true) printJson(context, { token: view });
-      else printToken(context, view, false);
-    },
-  );
+  registerTokenImport(token, context);
 
   const list = token.command('list').description("list a tenant's tokens");
   list.requiredOption('--tenant <slug>', 'the tenant');
   addJsonOption(addPageOptions(list)).action(
     async (flags: PageFlags & JsonFlag & { tenant: string }, command: Command) => {
       const page = pageOf(flags);
-      await withTokens(command, async ({ config, store, tokens }) => {
-        await new TenantRepository(store).get(flags.tenant);
-        const { records, total } = await tokens.list(flags.tenant, page);
-        const views = await viewsOf(context, config, store, flags.tenant, records);
-        if (flags.json === true) printJson(context, listAnswer(views, total, page));
-        else printTable(context, tokenColumns, views.map(tokenRow), 'no tokens');
-      });
+      const found = await withOperations(command, context, (operations) => operations.listTokens(flags.tenant, page));
+      if (flags.json === true) printJson(context, found);
+      else printTable(context, tokenColumns, found.data.map(tokenRow), 'no tokens');
     },
   );
 
   const show = token.command('show <id>').description('show a token (never its secret)');
-  addJsonOption(show).action((id: string, flags: JsonFlag, command: Command) =>
-    change(command, flags, (tokens) => tokens.get(id)),
+  addJsonOption(addNameOption(show)).action((id: string, flags: NameFlag & JsonFlag, command: Command) =>
+    change(command, flags, (operations) => operations.showToken(nameOf(id, flags))),
   );
 
   const update = token.command('update <id>').description('change a token; what is not named stays, the secret too');
-  addJsonOption(addUpdateOptions(update)).action((id: string, flags: UpdateFlags & JsonFlag, command: Command) => {
-    const nowMs = Date.now();
-    return change(command, flags, (tokens) =>
-      tokens.update(id, (record) => parseTokenChanges(changesInput(flags, record), nowMs)),
-    );
-  });
+  addJsonOption(addUpdateOptions(addNameOption(update))).action(
+    (id: string, flags: UpdateFlags & NameFlag & JsonFlag, command: Command) =>
+      change(command, flags, (operations) =>
+        operations.updateToken(nameOf(id, flags), (current: TokenView) => changesInput(flags, current)),
+      ),
+  );
 
   const rotate = token.command('rotate <id>').description('draw a new secret; the old one is invalid at once');
   rotate.option('--grace <seconds>', 'let the old secret live on for so long, at most 30 days', wholeNumber);
-  addJsonOption(rotate).action((id: string, flags: JsonFlag & { grace?: number }, command: Command) => {
-    const rotation = parseRotation({ graceSeconds: flags.grace });
-    return withTokens(command, async ({ config, store, tokens }) => {
-      const { record, secret } = await tokens.rotate(id, rotation);
-      // From here to its only showing nothing may fail: viewsOf does without what it cannot read.
-      const [view] = await viewsOf(context, config, store, record.tenant, [record]);
-      printIssued(context, view as TokenView, secret, flags);
-    });
-  });
+  addJsonOption(addNameOption(rotate)).action(
+    async (id: string, flags: NameFlag & JsonFlag & { grace?: number }, command: Command) => {
+      const rotation = flags.grace === undefined ? {} : { graceSeconds: flags.grace };
+      const rotate = (operations: Operations) => operations.rotateToken(nameOf(id, flags), rotation);
+      printIssued(context, await withOperations(command, context, rotate), flags);
+    },
+  );
 
   const switches = {
-    revoke: 'end a token at once and for ever',
-    activate: 'switch a token on',
-    deactivate: 'switch a token off',
+    revoke: ['end a token at once and for ever', 'revokeToken'],
+    activate: ['switch a token on', 'activateToken'],
+    deactivate: ['switch a token off', 'deactivateToken'],
   } as const;
-  for (const name of ['revoke', 'activate', 'deactivate'] as const) {
-    addJsonOption(token.command(`${name} <id>`).description(switches[name])).action(
-      (id: string, flags: JsonFlag, command: Command) => change(command, flags, (tokens) => tokens[name](id)),
+  for (const [verb, [description, operation]] of Object.entries(switches)) {
+    const command = token.command(`${verb} <id>`).description(description);
+    addJsonOption(addNameOption(command)).action((id: string, flags: NameFlag & JsonFlag) =>
+      change(command, flags, (operations) => operations[operation](nameOf(id, flags))),
     );
   }
 
   const remove = token.command('delete <id>').description('delete a token; its logs stay until their retention');
-  addJsonOption(remove).action(async (id: string, flags: JsonFlag, command: Command) => {
-    await withTokens(command, ({ tokens }) => tokens.delete(id));
+  addJsonOption(addNameOption(remove)).action(async (id: string, flags: NameFlag & JsonFlag, command: Command) => {
+    await withOperations(command, context, (operations) => operations.deleteToken(nameOf(id, flags)));
     if (flags.json === true) printJson(context, { deleted: id });
     else context.out(`Token ${id} is deleted.`);
+  });
+
+  const reveal = token
+    .command('reveal <id>')
+    .description('show the secret of an HMAC token again, if its tenant allows');
+  addJsonOption(addNameOption(reveal)).action(async (id: string, flags: NameFlag & JsonFlag, command: Command) => {
+    const revealed = await withOperations(command, context, (operations) => operations.revealToken(nameOf(id, flags)));
+    if (flags.json === true) printJson(context, revealed);
+    else context.out(revealed.secret);
   });
 
   registerTokenRekey(token, context);
 };
 
-function tokenRepository(store: Store, config: Config): TokenRepository {
-  const keys = config.masterKey === undefined ? undefined : parseMasterKeys(config.masterKey);
-  return new TokenRepository(store, {
-    tokenPrefix: config.tokenPrefix,
-    sealSecret: keys && ((plaintext, tokenId) => sealSecret(plaintext, tokenId, keys)),
-  });
+function addNameOption(command: Command): Command {
+  return command.option('--tenant <slug>', 'the tenant it belongs to (default: it is looked for)');
 }
 
-async function viewsOf(
-  context: CliContext,
-  config: Config,
-  store: Store,
-  tenant: string,
-  records: readonly TokenRecord[],
-): Promise<TokenView[]> {
-  const ids = records.map(({ id }) => id);
-  const lastUsed = await withLogRedis(config, store, context.err, (redis) => readLastUsed(redis, tenant, ids));
-  return records.map((record, index) => toTokenView(record, lastUsed?.[index] ?? null));
+function nameOf(id: string, { tenant }: NameFlag): TokenName {
+  return tenant === undefined ? { id } : { id, tenant };
 }
 
-function printIssued(context: CliContext, view: TokenView, secret: string, flags: JsonFlag): void {
-  if (flags.json === true) return printJson(context, { token: view, secret });
-  printToken(context, view, false);
+function printIssued(context: CliContext, { token, secret }: IssuedToken, flags: JsonFlag): void {
+  if (flags.json === true) return printJson(context, { token, secret });
+  printToken(context, token, false);
   context.out('');
   context.out(secret);
-  context.err('This is the secret. It is shown this once and cannot be shown again: keep it now.');
+  context.err('This is the secret. It is shown this once: keep it now.');
 }

@@ -83,7 +83,7 @@ export class TokenRepository {
     const secret = drawPlaintext(this.#prefix, id);
     const record = this.#newRecord(tenant, id, draft, this.#secretFields(draft.mode, secret, id));
     const insert = async (): Promise<IssuedSecret> => {
-      await this.#insert(record);
+      if (!(await this.#insert(record))) throw new Error(`the id ${id} was drawn twice`);
       return { record, secret };
     };
     return this.#store.confirmed(`token ${id}`, insert, lostSecret);
@@ -98,17 +98,29 @@ export class TokenRepository {
     const record = { ...this.#newRecord(tenant, id, draft, secret), foreign: true };
     return this.#store.confirmed(`token ${id}`, async () => {
       await this.#foreign.claim(sha256, id);
+      let isInserted: boolean;
       try {
-        await this.#insert(record);
+        isInserted = await this.#insert(record);
       } catch (error) {
         // Without an answer the token may exist: its claim then runs out by itself.
         if (error instanceof ConflictError || error instanceof NotFoundError) await this.#foreign.release(sha256, id);
         throw error;
       }
+      if (!isInserted) throw new ConflictError('This SHA-256 was imported by somebody else at the same moment.');
       if (await this.#foreign.keep(sha256, id)) return record;
       await this.#remove(record);
       throw new ConflictError('The import took too long and was taken back: try again.');
     });
+  }
+
+  /**
+   * Creates the token of an imported hash under the id that its mapping names; false when that is there already. Not
+   * confirmed: the caller confirms many at once ({@link Store.confirmed}).
+   * @throws NotFoundError without the tenant; ConflictError when it has no place left or is being deleted.
+   */
+  async createForeign(tenant: string, id: string, { sha256, ...draft }: ImportDraft): Promise<boolean> {
+    const secret = { secretSha256: sha256, sealedSecret: null };
+    return this.#insert({ ...this.#newRecord(tenant, id, draft, secret), foreign: true });
   }
 
   /** The token, or null when there is none of that id. */
@@ -259,7 +271,8 @@ export class TokenRepository {
     return changed ?? noSuchToken(id);
   }
 
-  async #insert(record: TokenRecord): Promise<void> {
+  /** False: the id is taken. */
+  async #insert(record: TokenRecord): Promise<boolean> {
     const { id, tenant } = record;
     if (!isTenantSlug(tenant)) noSuchTenant(tenant);
     const limits = compileLimits(effectiveLimits(record));
@@ -267,7 +280,7 @@ export class TokenRepository {
       [keys.tenant(tenant), keys.tenantTokens(tenant), keys.token(id)],
       [id, record.createdAt, JSON.stringify(record), limits, changesChannel, announcement(id)],
     );
-    if (reply === 1) return;
+    if (reply === 1 || reply === -3) return reply === 1;
     if (reply === 0) noSuchTenant(tenant);
     if (reply === -1) throw new ConflictError(`Tenant ${tenant} is being deleted: no token can be created.`);
     if (reply === -2) {

@@ -138,16 +138,20 @@ export class AdminKeys {
 
   async #find(id: string): Promise<AdminKeyRecord | null> {
     const json = await this.#store.ask(() => this.#store.redis.hget(keys.adminKey(id), recordFields.record));
-    if (json === null) return null;
-    const read = new RecordReader('admin key', json);
-    return {
-      id: read.text('id'),
-      user: read.text('user'),
-      uid: read.text('uid'),
-      name: read.text('name'),
-      sha256: read.text('sha256'),
-      createdAt: read.integer('createdAt'),
-      expiresAt: read.integer('expiresAt'),
-    };
+    return json === null ? null : decodeAdminKeyRecord(json);
   }
+}
+
+/** @throws RecordError when a known field has the wrong type. */
+export function decodeAdminKeyRecord(json: string): AdminKeyRecord {
+  const read = new RecordReader('admin key', json);
+  return {
+    id: read.text('id'),
+    user: read.text('user'),
+    uid: read.text('uid'),
+    name: read.text('name'),
+    sha256: read.text('sha256'),
+    createdAt: read.integer('createdAt'),
+    expiresAt: read.integer('expiresAt'),
+  };
 }
