@@ -6,9 +6,12 @@
  */
 import cookie from '@fastify/cookie';
 import rateLimit from '@fastify/rate-limit';
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
+import { OperatorError } from '../core/failure.js';
+import type { Management } from '../management/management.js';
 import type { Principal } from '../management/principal.js';
+import { NotConfirmedError } from '../redis/store.js';
 import { parseInput } from '../tenant/parse-input.js';
 import { NotFoundError } from '../tenant/refusal.js';
 import type { Session } from '../user/session.js';
@@ -16,6 +19,8 @@ import type { Logger } from '../telemetry/logger.js';
 import { auditRoutes } from './audit.js';
 import { requireConfirmation } from './confirmation.js';
 import { sendError } from './errors.js';
+import { type ExplainRequests, explainRoutes } from './explain.js';
+import type { IdempotentRequests, KeptAnswer } from './idempotency.js';
 import { collectRoutes, serveDocument } from './openapi.js';
 import { AdminRefusal, sendProblem } from './problem.js';
 import type { AnyRoute, Call } from './route.js';
@@ -38,6 +43,8 @@ declare module 'fastify' {
 }
 
 export interface AdminApiParts extends SessionParts {
+  readonly idempotent: IdempotentRequests;
+  readonly explain: ExplainRequests;
   /** The scopes of the policy in force. */
   readonly scopes: () => readonly string[];
   /** Requests a minute and principal; 0 sets no limit. */
@@ -56,6 +63,7 @@ function routesOf(parts: AdminApiParts): readonly AnyRoute[] {
     ...tenantRoutes,
     ...tokenRoutes,
     ...scopeRoutes(parts.scopes),
+    ...explainRoutes(parts.explain),
     ...auditRoutes,
     ...userRoutes,
     ...sessionRoutes(parts),
@@ -125,7 +133,7 @@ function validator(schema: z.ZodType, httpPart: string | undefined) {
   };
 }
 
-function addRoute(scope: FastifyInstance, definition: AnyRoute, { management }: AdminApiParts): void {
+function addRoute(scope: FastifyInstance, definition: AnyRoute, parts: AdminApiParts): void {
   const { method, path, params, query, body, answer } = definition;
   scope.route({
     method,
@@ -138,26 +146,69 @@ function addRoute(scope: FastifyInstance, definition: AnyRoute, { management }: 
       ...(method === 'GET' ? {} : { body: body ?? nothing }),
     },
     handler: async (request, reply) => {
-      const { principal } = request;
-      const call = {
-        principal,
-        // An open route has no principal and asks for nothing that needs one.
-        operations: principal === null ? (undefined as never) : management.as(principal),
-        params: request.params,
-        query: request.query,
-        body: request.body,
-        ifVersion: definition.conditional === true ? ifVersionOf(request) : undefined,
-        request,
-        reply,
-      };
-      const result = await definition.handle(call as Call<Record<string, unknown>, Record<string, unknown>, unknown>);
+      const run = (): Promise<KeptAnswer> => answerOf(definition, request, reply, parts.management);
+      const { status, etag, body: result } = await once(definition, request, reply, run, parts);
       // Taken over by the handler: a stream of its own.
       if (reply.sent) return reply;
-      if (definition.versioned === true) reply.header('etag', `"${(result as { version: number }).version}"`);
+      if (etag !== null) reply.header('etag', etag);
       if (answer.contentType !== undefined) reply.type(answer.contentType);
-      return reply.code(answer.status).send(answer.schema === undefined ? undefined : result);
+      return reply.code(status).send(result);
     },
   });
+}
+
+async function answerOf(
+  definition: AnyRoute,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  management: Management,
+): Promise<KeptAnswer> {
+  const { principal } = request;
+  const call = {
+    principal,
+    // An open route has no principal and asks for nothing that needs one.
+    operations: principal === null ? undefined : management.as(principal),
+    params: request.params,
+    query: request.query,
+    body: request.body,
+    ifVersion: definition.conditional === true ? ifVersionOf(request) : undefined,
+    request,
+    reply,
+  };
+  const body = await definition.handle(call as Call<Record<string, unknown>, Record<string, unknown>, unknown>);
+  const etag = definition.versioned === true ? `"${(body as { version: number }).version}"` : null;
+  return { status: definition.answer.status, etag, body: definition.answer.schema === undefined ? undefined : body };
+}
+
+/** Runs a request, or answers again what its first run answered, where it has an `Idempotency-Key`. */
+async function once(
+  { method, repeatable, secret }: AnyRoute,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  run: () => Promise<KeptAnswer>,
+  { idempotent, logger }: AdminApiParts,
+): Promise<KeptAnswer> {
+  const { principal } = request;
+  const key = request.headers['idempotency-key'];
+  if (key === undefined || method !== 'POST' || repeatable === true || principal === null) return run();
+  const subject = `${request.url}\n${JSON.stringify(request.body ?? {})}`;
+  const first = await idempotent.begin(principal, String(key), subject);
+  if ('status' in first) {
+    reply.header('idempotent-replayed', 'true');
+    return first;
+  }
+  try {
+    const answer = await run();
+    await first.finished(answer, secret === true).catch((error: unknown) => {
+      // The change is made and must be answered; a repeat will be told that its outcome is not known.
+      logger.warn({ err: error, requestId: request.id }, 'the answer of an Idempotency-Key could not be kept');
+    });
+    return answer;
+  } catch (error) {
+    const isKnown = error instanceof OperatorError || error instanceof AdminRefusal;
+    if (isKnown && !(error instanceof NotConfirmedError)) await first.refused().catch(() => {});
+    throw error;
+  }
 }
 
 /** Every other method of a path: 405, and what would be right. */

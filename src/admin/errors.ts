@@ -2,7 +2,14 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { OperatorError } from '../core/failure.js';
 import { NotConfirmedError, StoreUnavailableError } from '../redis/store.js';
-import { ConflictError, DraftError, ForbiddenError, NotFoundError, VersionConflictError } from '../tenant/refusal.js';
+import {
+  ConflictError,
+  DraftError,
+  ForbiddenError,
+  NotConfiguredError,
+  NotFoundError,
+  VersionConflictError,
+} from '../tenant/refusal.js';
 import type { Logger } from '../telemetry/logger.js';
 import { AdminRefusal, sendAdminProblem } from './problem.js';
 
@@ -25,10 +32,12 @@ export function sendError(error: unknown, request: FastifyRequest, reply: Fastif
     const slug = error instanceof NotConfirmedError ? 'change-not-confirmed' : 'admin-store-unavailable';
     return sendAdminProblem(reply, slug, error.message);
   }
-  if (error instanceof OperatorError) return sendAdminProblem(reply, 'not-configured', error.message);
+  if (error instanceof NotConfiguredError) return sendAdminProblem(reply, 'not-configured', error.message);
   const { statusCode, code } = error as Partial<FastifyError>;
   if (statusCode !== undefined && statusCode < 500) return sendUnreadable(reply, statusCode, code ?? '');
   logger.error({ err: error, requestId: request.id }, 'the admin plane failed to answer');
+  // The sentence for an operator holds no secret; anything else may.
+  if (error instanceof OperatorError) return sendAdminProblem(reply, 'internal-error', error.message);
   sendAdminProblem(reply, 'internal-error', 'Look for the request id in the log of Tollkeeper.');
 }
 

@@ -1,6 +1,7 @@
 /** The parts of the admin API, over a connection of its own: what people do never waits behind the data plane. */
 import type { AdminApiParts } from '../admin/api.js';
 import { Authenticator } from '../admin/authenticate.js';
+import { IdempotentRequests } from '../admin/idempotency.js';
 import { logRedisSettings, minReplicas, redisSettings } from '../config/require.js';
 import type { Config } from '../config/schema.js';
 import { parseMasterKeys } from '../credential/sealed-secret.js';
@@ -13,6 +14,7 @@ import type { Logger } from '../telemetry/logger.js';
 import { readLastUsed } from '../token/last-used.js';
 import { LoginAttempts } from '../user/login-attempts.js';
 import { Sessions } from '../user/session.js';
+import { explaining } from './explaining.js';
 import { packageVersion } from './version.js';
 
 export interface OpenAdminApi {
@@ -26,9 +28,10 @@ export function openAdminApi(config: Config, policy: () => Policy, logger: Logge
   const elsewhere = config.logRedisUrl !== undefined && config.logRedisUrl !== config.redisUrl;
   const logRedis = elsewhere ? connect(logRedisSettings(config), 'control') : redis;
   const store = new Store(redis, { redisMinReplicas: minReplicas(config) });
+  const masterKeys = config.masterKey === undefined ? undefined : parseMasterKeys(config.masterKey);
   const management = new Management(store, {
     tokenPrefix: config.tokenPrefix,
-    masterKeys: config.masterKey === undefined ? undefined : parseMasterKeys(config.masterKey),
+    masterKeys,
     auditMaxEntries: config.auditMaxEntries,
     // When tokens were last used must not stand in the way of the rest.
     lastUsed: (tenant, ids) => readLastUsed(logRedis, tenant, ids).catch(() => ids.map(() => null)),
@@ -52,6 +55,8 @@ export function openAdminApi(config: Config, policy: () => Policy, logger: Logge
       }),
       sessions,
       attempts: new LoginAttempts(store),
+      idempotent: new IdempotentRequests(store, masterKeys),
+      explain: explaining(config, policy, store, logRedis, logger),
       scopes: () => policy().scopes,
       requestsPerMinute: config.adminRequestsPerMinute,
       version: packageVersion(),

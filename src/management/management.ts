@@ -10,7 +10,7 @@ import { type MasterKeys, openSecret, sealSecret } from '../credential/sealed-se
 import { OperatorError } from '../core/failure.js';
 import type { Store } from '../redis/store.js';
 import { parseTenantChanges, parseTenantDraft } from '../tenant/draft.js';
-import { ConflictError, ForbiddenError, requireVersion } from '../tenant/refusal.js';
+import { ConflictError, ForbiddenError, NotConfiguredError, requireVersion } from '../tenant/refusal.js';
 import { type Page, TenantRepository } from '../tenant/repository.js';
 import { type TenantView, toTenantView } from '../tenant/tenant.js';
 import { parseImportDraft, parseRotation, parseTokenChanges, parseTokenDraft } from '../token/draft.js';
@@ -19,6 +19,7 @@ import { type IssuedSecret, TokenRepository } from '../token/repository.js';
 import { removeTenant } from '../token/tenant-removal.js';
 import { type TokenRecord, type TokenView, toTokenView } from '../token/token.js';
 import { AdminKeys } from '../user/admin-key.js';
+import type { PasswordCost } from '../user/password.js';
 import { UserRepository } from '../user/repository.js';
 import { UserOperations } from './user-operations.js';
 import { type AuditedChange, audited, recordable } from './audited.js';
@@ -34,6 +35,8 @@ export interface ManagementOptions {
   readonly auditMaxEntries: number;
   /** When the tokens of a tenant were last used, ms since 1970, in the order of the ids; null: never, or not known. */
   readonly lastUsed: (tenant: string, ids: readonly string[]) => Promise<readonly (number | null)[]>;
+  /** Of passwords set from now on; without it the default. */
+  readonly passwordCost?: PasswordCost;
   /** Hears of every audit record. */
   readonly recorded?: (record: AuditRecord) => void;
   /** Hears of a change that was made and whose outcome is not in the audit log. */
@@ -62,7 +65,7 @@ export class Management {
       sealSecret: masterKeys && ((plaintext, id) => sealSecret(plaintext, id, masterKeys)),
       ...(now === undefined ? {} : { now }),
     });
-    this.users = new UserRepository(store, now);
+    this.users = new UserRepository(store, now, options.passwordCost);
     this.adminKeys = new AdminKeys(store, now);
     this.audit = new AuditLog(store, {
       entriesMax: auditMaxEntries,
@@ -237,7 +240,7 @@ class PrincipalOperations extends UserOperations implements Operations {
       );
     }
     if (masterKeys === undefined) {
-      throw new OperatorError('There is no master key to open the secret with: set TOLLKEEPER_MASTER_KEY.');
+      throw new NotConfiguredError('There is no master key to open the secret with: set TOLLKEEPER_MASTER_KEY.');
     }
     return this.#change('reveal', record, {}, async () => {
       // Read again: a rotation may have come in between, and the old secret must not be shown for the new one.

@@ -24,6 +24,9 @@ export function requireVersion(subject: string, found: number, expected: number 
   );
 }
 
+/** This Tollkeeper lacks a setting that it takes (501). */
+export class NotConfiguredError extends OperatorError {}
+
 /** One field of an input and what is wrong with it; the text never repeats a secret. */
 export interface FieldFault {
   /** Path of the field, `rateLimit.window`; '' for the input as a whole. */

@@ -7,13 +7,12 @@
  * Failure: as redis/store.ts. What stands in a record is never a plaintext; it is returned once, by create and rotate.
  */
 import { compileLimits } from '../admission/limit.js';
-import { OperatorError } from '../core/failure.js';
 import { changesChannel, keys, recordFields } from '../redis/keys.js';
 import type { RunScript, ScriptContract } from '../redis/scripts.js';
 import type { Store } from '../redis/store.js';
 import { isTenantSlug } from '../tenant/draft.js';
 import { encodeChanged } from '../tenant/record-reader.js';
-import { ConflictError, NotFoundError } from '../tenant/refusal.js';
+import { ConflictError, NotConfiguredError, NotFoundError } from '../tenant/refusal.js';
 import type { Listing, Page } from '../tenant/repository.js';
 import { applyTokenChanges, type ImportDraft, type TokenChanges, type TokenDraft } from './draft.js';
 import { ForeignTokens } from './foreign.js';
@@ -334,7 +333,7 @@ export class TokenRepository {
   #secretFields(mode: TokenRecord['mode'], secret: string, id: string): SecretFields {
     if (mode === 'bearer') return { secretSha256: hashPlaintext(secret), sealedSecret: null };
     if (this.#sealSecret === undefined) {
-      throw new OperatorError(
+      throw new NotConfiguredError(
         'HMAC tokens are kept encrypted and there is no master key: set TOLLKEEPER_MASTER_KEY to 32 random bytes ' +
           '(openssl rand -base64 32), the same for every Tollkeeper on this Redis.',
       );

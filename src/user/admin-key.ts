@@ -127,12 +127,12 @@ export class AdminKeys {
 
   /** @throws NotFoundError when the user has no such key. */
   async delete(user: string, id: string): Promise<void> {
-    const { redis } = this.#store;
+    const [key, index] = [keys.adminKey(id), keys.userAdminKeys(user)];
     const record = isTokenId(id) ? await this.#find(id) : null;
     if (record?.user !== user) throw new NotFoundError('There is no such admin key.');
     await this.#store.confirmed(`admin key ${id}`, async () => {
-      await this.#store.ask(() => redis.del(keys.adminKey(id)));
-      await this.#store.ask(() => redis.zrem(keys.userAdminKeys(user), id));
+      await this.#store.write(key, (node) => node.del(key));
+      await this.#store.write(index, (node) => node.zrem(index, id));
     });
   }
 

@@ -5,7 +5,15 @@
 import { randomBytes, scrypt, timingSafeEqual } from 'node:crypto';
 import { StoreUnavailableError } from '../redis/store.js';
 
-const cost = { logN: 15, r: 8, p: 3 } as const;
+/** What a hash costs; it stands in the hash, so that verifying costs the same. */
+export interface PasswordCost {
+  /** Binary logarithm of N. */
+  readonly logN: number;
+  readonly r: number;
+  readonly p: number;
+}
+
+const costDefault: PasswordCost = { logN: 15, r: 8, p: 3 };
 const hashBytes = 32;
 /** Hashes computed at once: more would only make each of them slower, and take 32 MiB each. */
 const concurrentMax = 2;
@@ -15,7 +23,7 @@ let running = 0;
 const waiting: (() => void)[] = [];
 
 /** The hash to keep. Equal spellings of a text are one password (Unicode NFC, RFC 8265). */
-export async function hashPassword(password: string): Promise<string> {
+export async function hashPassword(password: string, cost: PasswordCost = costDefault): Promise<string> {
   const salt = randomBytes(16);
   const hash = await derive(password, salt, cost);
   return `scrypt$${cost.logN}$${cost.r}$${cost.p}$${salt.toString('base64url')}$${hash.toString('base64url')}`;
@@ -45,11 +53,7 @@ function decoy(): Promise<string> {
   return decoyHash;
 }
 
-async function derive(
-  password: string,
-  salt: Buffer,
-  { logN, r, p }: { readonly logN: number; readonly r: number; readonly p: number },
-): Promise<Buffer> {
+async function derive(password: string, salt: Buffer, { logN, r, p }: PasswordCost): Promise<Buffer> {
   await takeTurn();
   try {
     return await new Promise((resolve, reject) => {

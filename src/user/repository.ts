@@ -6,7 +6,7 @@ import type { Store } from '../redis/store.js';
 import { encodeChanged } from '../tenant/record-reader.js';
 import { ConflictError, NotFoundError } from '../tenant/refusal.js';
 import type { Listing, Page } from '../tenant/repository.js';
-import { hashPassword } from './password.js';
+import { hashPassword, type PasswordCost } from './password.js';
 import {
   decodeUserRecord,
   isUserName,
@@ -28,12 +28,14 @@ const usersMax = 10_000;
 export class UserRepository {
   readonly #store: Store;
   readonly #now: () => number;
+  readonly #cost: PasswordCost | undefined;
   readonly #create: RunScript;
 
-  /** `now` answers ms since 1970. */
-  constructor(store: Store, now: () => number = Date.now) {
+  /** `now` answers ms since 1970; `cost` is that of passwords set from now on. */
+  constructor(store: Store, now: () => number = Date.now, cost?: PasswordCost) {
     this.#store = store;
     this.#now = now;
+    this.#cost = cost;
     this.#create = store.bind(indexedCreateContract);
   }
 
@@ -45,7 +47,7 @@ export class UserRepository {
       uid: randomUUID(),
       role,
       tenant,
-      passwordHash: await hashPassword(password),
+      passwordHash: await hashPassword(password, this.#cost),
       sessionEpoch: randomUUID(),
       createdAt,
       passwordChangedAt: createdAt,
@@ -103,7 +105,7 @@ export class UserRepository {
     check: (record: UserRecord) => void = () => {},
   ): Promise<UserRecord> {
     const { password } = changes;
-    const passwordHash = password === undefined ? undefined : await hashPassword(password);
+    const passwordHash = password === undefined ? undefined : await hashPassword(password, this.#cost);
     const nowMs = this.#now();
     return this.#change(name, (record) => {
       check(record);
@@ -130,13 +132,17 @@ export class UserRepository {
     const { redis } = this.#store;
     await this.#store.confirmed(`user ${name}`, async () => {
       const adminKeys = await this.#store.ask(() => redis.zrange(keys.userAdminKeys(name), 0, '-1'));
-      const removed = await this.#store.ask(() => redis.del(keys.user(name)));
-      await this.#store.ask(() => redis.zrem(keys.users(), name));
-      for (const id of adminKeys) await this.#store.ask(() => redis.del(keys.adminKey(id)));
+      const removed = await this.#store.write(keys.user(name), (node) => node.del(keys.user(name)));
+      await this.#store.write(keys.users(), (node) => node.zrem(keys.users(), name));
+      for (const id of adminKeys) await this.#delete(keys.adminKey(id));
       const left = [keys.userAdminKeys(name), keys.userSessions(name)];
-      for (const key of left) await this.#store.ask(() => redis.del(key));
+      for (const key of left) await this.#delete(key);
       if (removed === 0) noSuchUser(name);
     });
+  }
+
+  #delete(key: string): Promise<number> {
+    return this.#store.write(key, (node) => node.del(key));
   }
 
   #change(name: string, change: (record: UserRecord) => UserRecord): Promise<UserRecord> {

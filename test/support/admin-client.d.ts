@@ -226,6 +226,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/explain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Say why a request is admitted or refused: every check in order; nothing is charged or used up
+         * @description Either `request`, with a `token` or the headers of a credential, or `requestId` for one that is logged, which answers `{requestId, entries}`. An owner asks about the tokens of its tenant.
+         */
+        post: operations["explain"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/audit": {
         parameters: {
             query?: never;
@@ -1462,6 +1482,101 @@ export interface operations {
                 content: {
                     "application/json": {
                         data: string[];
+                    };
+                };
+            };
+            /** @description Refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    explain: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    request?: string;
+                    token?: string;
+                    /** @default [] */
+                    headers?: {
+                        name: string;
+                        value: string;
+                    }[];
+                    /** @default  */
+                    body?: string;
+                    /** @default 127.0.0.1 */
+                    ip?: string;
+                    /** @default localhost */
+                    host?: string;
+                    /** @enum {string} */
+                    scheme?: "http" | "https";
+                    requestId?: string;
+                    /** @default 1 */
+                    days?: number;
+                };
+            };
+        };
+        responses: {
+            /** @description The explanation */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": ({
+                        request: {
+                            [key: string]: unknown;
+                        };
+                        verdict: {
+                            admitted: boolean;
+                            status: number | null;
+                            outcome: string;
+                            detail: string;
+                        } & {
+                            [key: string]: unknown;
+                        };
+                        route: {
+                            [key: string]: unknown;
+                        } | null;
+                        token: ({
+                            id: string;
+                            tenant: string;
+                        } & {
+                            [key: string]: unknown;
+                        }) | null;
+                        checks: {
+                            check: string;
+                            result: string;
+                            found: string;
+                            problem: string;
+                        }[];
+                        limits: {
+                            [key: string]: unknown;
+                        }[];
+                        signature: ({
+                            form: string;
+                            canonicalString: string;
+                        } & {
+                            [key: string]: unknown;
+                        }) | null;
+                    } & {
+                        [key: string]: unknown;
+                    }) | {
+                        requestId: string;
+                        entries: {
+                            [key: string]: unknown;
+                        }[];
                     };
                 };
             };
