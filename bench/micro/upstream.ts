@@ -152,6 +152,8 @@ const upstream = new Upstream({
   keepAliveMs: 4000,
   maxAgeMs: 300_000,
   connectionsMax: 256,
+  health: { ejectAfter: 3, ejectMs: 10_000, path: undefined, intervalMs: 2000, timeoutMs: 1000, successes: 2 },
+  whenEjected: () => {},
 });
 const pool = new Pool(origin, {
   connections: 256,

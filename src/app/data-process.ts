@@ -108,6 +108,7 @@ export class DataProcess {
       admissionQueue: () => admission.waiting,
       bodyMemory: () => budget.heldBytes,
       shedding: () => overload.reasons(pipeline.inFlight).length > 0,
+      upstreamEjected: () => upstream?.ejected ?? 0,
     });
     this.metrics = metrics;
     const budget = new BodyBudget(config.bodyMemoryMax);
@@ -179,6 +180,19 @@ export class DataProcess {
             keepAliveMs: config.upstreamKeepAliveMs,
             maxAgeMs: config.upstreamConnectionMaxAgeMs,
             connectionsMax: config.upstreamConnectionsMax,
+            health: {
+              ejectAfter: config.upstreamEjectAfter,
+              ejectMs: config.upstreamEjectMs,
+              path: config.upstreamHealthPath,
+              intervalMs: config.upstreamHealthIntervalMs,
+              timeoutMs: config.upstreamHealthTimeoutMs,
+              successes: config.upstreamHealthSuccesses,
+            },
+            whenEjected: (address, isEjected) => {
+              metrics.upstreamHealthChanged(isEjected ? 'ejected' : 'returned');
+              if (isEjected) logger.warn({ address }, 'upstream address set aside: it failed time after time');
+              else logger.info({ address }, 'upstream address answers again');
+            },
           });
     closers.add(() => upstream?.close());
 

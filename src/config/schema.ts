@@ -184,6 +184,37 @@ const upstream = {
       isHostName,
     ),
   ),
+  upstreamEjectAfter: integer(
+    'Upstream',
+    3,
+    [1, 1000],
+    'Of several upstream addresses: failures in a row, of requests or health checks, that set one aside.',
+  ),
+  upstreamEjectMs: integer(
+    'Upstream',
+    10_000,
+    [1, hourMs],
+    'Without `upstreamHealthPath`: ms until an address that was set aside is tried again, with one request at a time.',
+  ),
+  upstreamHealthPath: keyWithout(
+    text(
+      {
+        group: 'Upstream',
+        allowed: 'a path and query, such as /healthz',
+        meaning: 'Of several upstream addresses: each is asked for this; good is an answer of 2xx or 3xx.',
+        example: '/healthz',
+      },
+      (value) => /^\/[\x21\x22\x24-\x7e]*$/.test(value),
+    ),
+  ),
+  upstreamHealthIntervalMs: integer('Upstream', 2000, [10, hourMs], 'Ms between two health checks, per worker.'),
+  upstreamHealthTimeoutMs: integer(
+    'Upstream',
+    1000,
+    [10, hourMs],
+    'Ms that a health check may take to connect, and again to be answered.',
+  ),
+  upstreamHealthSuccesses: integer('Upstream', 2, [1, 1000], 'Good health checks in a row that bring an address back.'),
   bodyMaxBytes: integer(
     'Upstream',
     0,

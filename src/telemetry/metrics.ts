@@ -66,6 +66,8 @@ export type OutageResult = (typeof outageResults)[number];
 
 const reloadResults = ['ok', 'failed'] as const;
 
+const healthChanges = ['ejected', 'returned'] as const;
+
 const workerEvents = ['died', 'hung', 'restarted', 'scrape-missed'] as const;
 /**
  * What happened to a worker process: it ended by itself, it was killed because it did nothing any more, a restart
@@ -119,6 +121,20 @@ export const metricCatalogue = {
     help: 'From the request to the upstream to the head of its answer.',
     buckets: durationBuckets,
     aggregator: 'sum',
+  },
+  upstreamHealthChanges: {
+    name: 'tollkeeper_upstream_health_changes_total',
+    type: 'counter',
+    labels: { change: healthChanges },
+    help: 'Upstream addresses set aside because they failed time after time, and returned.',
+    aggregator: 'sum',
+  },
+  upstreamEjected: {
+    name: 'tollkeeper_upstream_ejected_addresses',
+    type: 'gauge',
+    labels: {},
+    help: 'Upstream addresses that are set aside now; of several workers the most that one has.',
+    aggregator: 'max',
   },
   rateLimited: {
     name: 'tollkeeper_rate_limited_total',
@@ -228,6 +244,7 @@ export interface GaugeSources {
   readonly admissionQueue?: () => number;
   readonly bodyMemory?: () => number;
   readonly shedding?: () => boolean;
+  readonly upstreamEjected?: () => number;
   readonly workers?: () => number;
 }
 
@@ -247,6 +264,7 @@ export class Metrics {
   readonly #logEntries = new LabelCells('result', logResults);
   readonly #storeErrors = new LabelCells('kind', storeErrorKinds);
   readonly #outageRequests = new LabelCells('result', outageResults);
+  readonly #healthChanges = new LabelCells('change', healthChanges);
   readonly #policyReloads = new LabelCells('result', reloadResults);
   readonly #workerEvents = new LabelCells('event', workerEvents);
 
@@ -262,15 +280,18 @@ export class Metrics {
     this.#register(metricCatalogue.logEntries, this.#logEntries);
     this.#register(metricCatalogue.storeErrors, this.#storeErrors);
     this.#register(metricCatalogue.outageRequests, this.#outageRequests);
+    this.#register(metricCatalogue.upstreamHealthChanges, this.#healthChanges);
     this.#register(metricCatalogue.policyReloads, this.#policyReloads);
     this.#register(metricCatalogue.workerEvents, this.#workerEvents);
     this.#register(metricCatalogue.build, new SampledCell(() => 1, { version, node: process.version }));
-    const { requestsInFlight, logQueue, breakerOpen, workers, admissionQueue, bodyMemory, shedding } = sources;
+    const { requestsInFlight, logQueue, breakerOpen, workers, admissionQueue, bodyMemory, shedding, upstreamEjected } =
+      sources;
     if (requestsInFlight) this.#register(metricCatalogue.requestsInFlight, new SampledCell(requestsInFlight));
     if (workers) this.#register(metricCatalogue.workers, new SampledCell(workers));
     if (logQueue) this.#register(metricCatalogue.logQueue, new SampledCell(logQueue));
     if (admissionQueue) this.#register(metricCatalogue.admissionQueue, new SampledCell(admissionQueue));
     if (bodyMemory) this.#register(metricCatalogue.bodyMemory, new SampledCell(bodyMemory));
+    if (upstreamEjected) this.#register(metricCatalogue.upstreamEjected, new SampledCell(upstreamEjected));
     if (shedding) this.#register(metricCatalogue.shedding, new SampledCell(() => (shedding() ? 1 : 0)));
     if (breakerOpen) this.#register(metricCatalogue.breakerOpen, new SampledCell(() => (breakerOpen() ? 1 : 0)));
   }
@@ -308,6 +329,10 @@ export class Metrics {
 
   outageRequest(result: OutageResult): void {
     this.#outageRequests.add(result, 1);
+  }
+
+  upstreamHealthChanged(change: (typeof healthChanges)[number]): void {
+    this.#healthChanges.add(change, 1);
   }
 
   policyReloaded(result: (typeof reloadResults)[number]): void {

@@ -1,21 +1,21 @@
 /** The connections to one address of the upstream: bounded in number, the one used last is used next. */
 import type { Clock } from './clock.js';
 import { Connection, type ConnectionOwner, type ConnectionTimes, type OpenSocket } from './connection.js';
+import type { AddressHealth } from './health.js';
 import type { PendingCall } from './pending-call.js';
 
 /** What a pool tells the whole upstream. */
 export interface PoolOwner {
-  /** A call that may take the place that became free; undefined when none waits. */
-  nextWaiting(): PendingCall | undefined;
+  /** A call that may take the place that became free in `pool`; undefined when none waits. */
+  nextWaiting(pool: Pool): PendingCall | undefined;
   /** See {@link ConnectionOwner}. */
   refused(pool: Pool, call: PendingCall): void;
   lostReused(pool: Pool, call: PendingCall): void;
-  judged(pool: Pool, isGood: boolean): void;
 }
 
 export class Pool implements ConnectionOwner {
-  /** As configured. */
-  readonly name: string;
+  /** Absent where there is only one address: nobody could be preferred to it. */
+  readonly health: AddressHealth | undefined;
   readonly times: ConnectionTimes;
   readonly clock: Clock;
   readonly #owner: PoolOwner;
@@ -28,14 +28,14 @@ export class Pool implements ConnectionOwner {
 
   constructor(
     owner: PoolOwner,
-    name: string,
+    health: AddressHealth | undefined,
     open: OpenSocket,
     connectionsMax: number,
     times: ConnectionTimes,
     clock: Clock,
   ) {
     this.#owner = owner;
-    this.name = name;
+    this.health = health;
     this.#open = open;
     this.#connectionsMax = connectionsMax;
     this.times = times;
@@ -45,6 +45,11 @@ export class Pool implements ConnectionOwner {
   /** Calls under way. */
   get busy(): number {
     return this.#connections.size - this.#idle.length;
+  }
+
+  /** Whether it may be asked. */
+  get isPreferred(): boolean {
+    return this.health === undefined || this.health.accepts(this.busy);
   }
 
   get hasRoom(): boolean {
@@ -59,7 +64,7 @@ export class Pool implements ConnectionOwner {
   }
 
   released(connection: Connection): void {
-    const next = this.#owner.nextWaiting();
+    const next = this.#owner.nextWaiting(this);
     if (next === undefined) this.#idle.push(connection);
     else connection.send(next);
   }
@@ -69,12 +74,12 @@ export class Pool implements ConnectionOwner {
     const at = this.#idle.indexOf(connection);
     if (at >= 0) this.#idle.splice(at, 1);
     if (this.#isClosed) return;
-    const next = this.#owner.nextWaiting();
+    const next = this.#owner.nextWaiting(this);
     if (next !== undefined) this.send(next);
   }
 
   refused(call: PendingCall): void {
-    this.#owner.judged(this, false);
+    this.judged(false);
     this.#owner.refused(this, call);
   }
 
@@ -83,7 +88,7 @@ export class Pool implements ConnectionOwner {
   }
 
   judged(isGood: boolean): void {
-    this.#owner.judged(this, isGood);
+    this.health?.judged(isGood, this.clock.nowMs);
   }
 
   /** Moves on every connection whose deadline has passed. */

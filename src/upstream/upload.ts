@@ -30,6 +30,8 @@ export class Upload {
     body.on('end', this.#ended);
     body.on('close', this.#closed);
     body.on('data', this.#piece);
+    // It says no more of itself.
+    if (body.destroyed) setImmediate(this.#closed);
   }
 
   /** Lets go of both; a body that has not ended is destroyed. */

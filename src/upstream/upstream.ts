@@ -6,11 +6,13 @@
  * upstream had already given it up). A connection that never came to stand carried nothing: the request goes to the
  * next address then, whatever its method.
  */
-import { type UpstreamAddress } from '../config/formats.js';
+import type { UpstreamAddress } from '../config/formats.js';
 import type { UpstreamCall, UpstreamRequest, UpstreamSink } from './call.js';
 import { Clock } from './clock.js';
 import type { ConnectionTimes } from './connection.js';
 import { connectionLost, overloaded, unreachable, upstreamTimedOut } from './failure.js';
+import { AddressHealth, type EjectionListener, type HealthSettings } from './health.js';
+import { HealthCheck } from './health-check.js';
 import { type CallOwner, PendingCall } from './pending-call.js';
 import { Pool, type PoolOwner } from './pool.js';
 import { openerOf, type TlsSettings } from './target.js';
@@ -20,6 +22,9 @@ export interface UpstreamOptions extends ConnectionTimes {
   readonly tls: TlsSettings;
   /** To each address. */
   readonly connectionsMax: number;
+  /** Of each address, where there are several. */
+  readonly health: HealthSettings;
+  readonly whenEjected: EjectionListener;
 }
 
 /** Requests that may wait for a connection, per connection: beyond that the answer is 503 `overloaded`. */
@@ -32,6 +37,7 @@ export class Upstream implements PoolOwner, CallOwner {
   readonly #times: ConnectionTimes;
   readonly #clock: Clock;
   readonly #pools: readonly Pool[];
+  readonly #checks: HealthCheck[] = [];
   readonly #waitingMax: number;
   /** Calls without a connection, oldest first. */
   readonly #waiting = new Set<PendingCall>();
@@ -39,21 +45,38 @@ export class Upstream implements PoolOwner, CallOwner {
   #turn = 0;
 
   constructor(options: UpstreamOptions) {
-    const { addresses, connectionsMax, tls } = options;
+    const { addresses, connectionsMax, tls, health } = options;
     this.#times = options;
-    const shortest = Math.min(options.connectTimeoutMs, options.headTimeoutMs, options.idleTimeoutMs);
+    const timeouts = [options.connectTimeoutMs, options.headTimeoutMs, options.idleTimeoutMs];
+    const shortest = Math.min(...timeouts, ...(addresses.length > 1 ? [health.timeoutMs, health.intervalMs] : []));
     const tickMs = Math.max(1, Math.min(tickMaxMs, Math.floor(shortest / ticksPerTimeout)));
-    this.#clock = new Clock(tickMs, () => this.#sweep());
-    this.#pools = addresses.map(
-      (address) => new Pool(this, address.text, openerOf(address, tls), connectionsMax, this.#times, this.#clock),
-    );
+    const clock = new Clock(tickMs, () => this.#sweep());
+    this.#clock = clock;
+    this.#pools = addresses.map((address) => {
+      const open = openerOf(address, tls);
+      if (addresses.length === 1) return new Pool(this, undefined, open, connectionsMax, this.#times, clock);
+      const own = new AddressHealth(address.text, health, options.whenEjected);
+      if (health.path !== undefined) {
+        const whenChecked = (isGood: boolean): void => own.checked(isGood, clock.nowMs);
+        const host = hostOf(address, tls);
+        this.#checks.push(new HealthCheck({ ...health, path: health.path, open, clock, host, whenChecked }));
+      }
+      return new Pool(this, own, open, connectionsMax, this.#times, clock);
+    });
     this.#waitingMax = connectionsMax * addresses.length * waitingPerConnection;
+  }
+
+  /** Addresses that are set aside. */
+  get ejected(): number {
+    return this.#pools.filter(({ health }) => health?.isEjected === true).length;
   }
 
   /** Starts a request; the sink hears of it in a later macrotask, never before this returns. */
   send(request: UpstreamRequest, sink: UpstreamSink): UpstreamCall {
     const call = new PendingCall(this, request, sink, this.#clock.after(this.#times.headTimeoutMs));
-    if (this.#waiting.size < this.#waitingMax || this.#hasRoom) this.#start(call, undefined);
+    const pool = this.#waiting.size === 0 ? this.#choose(undefined) : undefined;
+    if (pool !== undefined) pool.send(call);
+    else if (this.#waiting.size < this.#waitingMax) this.#waiting.add(call);
     else call.fail(overloaded);
     return call;
   }
@@ -61,6 +84,7 @@ export class Upstream implements PoolOwner, CallOwner {
   /** Closes every connection; calls under way fail. */
   close(): void {
     this.#clock.stop();
+    for (const check of this.#checks) check.stop();
     for (const call of this.#waiting) call.fail(connectionLost);
     this.#waiting.clear();
     for (const pool of this.#pools) pool.close((connection) => connection.breakOff(connectionLost));
@@ -70,7 +94,8 @@ export class Upstream implements PoolOwner, CallOwner {
     this.#waiting.delete(call);
   }
 
-  nextWaiting(): PendingCall | undefined {
+  nextWaiting(pool: Pool): PendingCall | undefined {
+    if (!pool.isPreferred && this.#pools.some((other) => other.isPreferred)) return undefined;
     for (const call of this.#waiting) {
       this.#waiting.delete(call);
       return call;
@@ -79,7 +104,7 @@ export class Upstream implements PoolOwner, CallOwner {
   }
 
   refused(pool: Pool, call: PendingCall): void {
-    if (++call.refusals < this.#pools.length && call.deadlineMs > this.#clock.nowMs) this.#start(call, pool);
+    if (++call.refusals < this.#pools.length && call.deadlineMs > this.#clock.nowMs) this.#startAgain(call, pool);
     else call.fail(unreachable);
   }
 
@@ -89,23 +114,20 @@ export class Upstream implements PoolOwner, CallOwner {
       return;
     }
     call.retried = true;
-    this.#start(call, pool);
-  }
-
-  judged(_pool: Pool, _isGood: boolean): void {}
-
-  get #hasRoom(): boolean {
-    return this.#pools.some((pool) => pool.hasRoom);
+    this.#startAgain(call, pool);
   }
 
   /** Sends a call, to another address than `avoided` if there is one, or lets it wait. */
-  #start(call: PendingCall, avoided: Pool | undefined): void {
-    const pool = this.#waiting.size > 0 && avoided === undefined ? undefined : this.#choose(avoided);
+  #startAgain(call: PendingCall, avoided: Pool): void {
+    const pool = this.#choose(avoided);
     if (pool === undefined) this.#waiting.add(call);
     else pool.send(call);
   }
 
-  /** The least busy address that has room. */
+  /**
+   * The least busy address that has room: of those that are preferred, then `avoided`, and of the others only when
+   * none is preferred, room or not.
+   */
   #choose(avoided: Pool | undefined): Pool | undefined {
     const pools = this.#pools;
     const { length } = pools;
@@ -113,25 +135,56 @@ export class Upstream implements PoolOwner, CallOwner {
       const pool = pools[0] as Pool;
       return pool.hasRoom ? pool : undefined;
     }
-    let best: Pool | undefined;
-    let fallback: Pool | undefined;
+    let preferred: Pool | undefined;
+    let other: Pool | undefined;
+    let isAnyPreferred = false;
     this.#turn = (this.#turn + 1) % length;
     for (let offset = 0; offset < length; offset++) {
       const pool = pools[(this.#turn + offset) % length] as Pool;
-      if (!pool.hasRoom) continue;
-      if (pool === avoided) fallback = pool;
-      else if (best === undefined || pool.busy < best.busy) best = pool;
+      const { isPreferred } = pool;
+      isAnyPreferred ||= isPreferred;
+      if (!pool.hasRoom || pool === avoided) continue;
+      if (isPreferred) preferred = lessBusy(preferred, pool);
+      else other = lessBusy(other, pool);
     }
-    return best ?? fallback;
+    if (preferred !== undefined) return preferred;
+    if (avoided?.hasRoom === true && avoided.isPreferred) return avoided;
+    if (isAnyPreferred) return undefined;
+    return other ?? (avoided?.hasRoom === true ? avoided : undefined);
   }
 
   #sweep(): void {
     const { nowMs } = this.#clock;
     for (const call of this.#waiting) {
-      if (call.deadlineMs > nowMs) break;
+      if (call.deadlineMs > nowMs) continue;
       this.#waiting.delete(call);
       call.fail(upstreamTimedOut);
     }
-    for (const pool of this.#pools) pool.sweep();
+    for (const pool of this.#pools) {
+      pool.sweep();
+      pool.health?.tick(nowMs);
+    }
+    for (const check of this.#checks) check.tick();
+    this.#sendWaiting();
   }
+
+  /** What waits goes to an address that was set aside when the wait began. */
+  #sendWaiting(): void {
+    for (const call of this.#waiting) {
+      const pool = this.#choose(undefined);
+      if (pool === undefined) return;
+      this.#waiting.delete(call);
+      pool.send(call);
+    }
+  }
+}
+
+function lessBusy(one: Pool | undefined, other: Pool): Pool {
+  return one === undefined || other.busy < one.busy ? other : one;
+}
+
+/** What the Host field of a check says. */
+function hostOf(address: UpstreamAddress, { serverName }: TlsSettings): string {
+  if (address.kind === 'unix') return 'localhost';
+  return serverName ?? new URL(address.text).host;
 }
