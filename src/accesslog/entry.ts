@@ -60,17 +60,22 @@ function isHighSurrogate(unit: number): boolean {
 
 let cachedSecond = Number.NaN;
 let cachedPrefix = '';
+let cachedMs = Number.NaN;
+let cachedText = '';
 
-/** RFC 3339 in UTC with milliseconds. Entries come in order, so the text of the second is kept. */
+/** RFC 3339 in UTC with milliseconds. Entries come in order: the texts of the second and the millisecond are kept. */
 export function rfc3339(timeMs: number): string {
   const whole = Math.floor(timeMs);
+  if (whole === cachedMs) return cachedText;
   const second = Math.floor(whole / 1000);
   if (second !== cachedSecond) {
     cachedPrefix = new Date(second * 1000).toISOString().slice(0, 20);
     cachedSecond = second;
   }
   const ms = whole - second * 1000;
-  return `${cachedPrefix}${ms < 10 ? '00' : ms < 100 ? '0' : ''}${ms}Z`;
+  cachedMs = whole;
+  cachedText = `${cachedPrefix}${ms < 10 ? '00' : ms < 100 ? '0' : ''}${ms}Z`;
+  return cachedText;
 }
 
 /** A duration in ms with at most three decimals, never negative. */

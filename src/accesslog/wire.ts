@@ -50,18 +50,18 @@ export class BatchText {
       arrayHead(16) +
       integer(stream) +
       this.#shared(rfc3339(entry.timeMs), fieldMax) +
-      text(visibleText(entry.requestId, fieldMax)) +
+      shown(entry.requestId, fieldMax) +
       this.#shared(entry.tenant, fieldMax) +
       this.#shared(entry.tokenId, fieldMax) +
       this.#shared(entry.method, fieldMax) +
-      text(visibleText(entry.path, pathMax)) +
+      shown(entry.path, pathMax) +
       this.#shared(entry.route, pathMax) +
       this.#shared(`${entry.status}`, fieldMax) +
       this.#shared(entry.outcome, fieldMax) +
-      text(milliseconds(entry.durationMs)) +
-      text(milliseconds(entry.upstreamMs)) +
-      text(`${entry.bytesIn}`) +
-      text(`${entry.bytesOut}`) +
+      headed(milliseconds(entry.durationMs)) +
+      headed(milliseconds(entry.upstreamMs)) +
+      headed(`${entry.bytesIn}`) +
+      headed(`${entry.bytesOut}`) +
       this.#shared(entry.ip, fieldMax) +
       this.#shared(entry.userAgent, userAgentMax);
   }
@@ -107,7 +107,7 @@ export class BatchText {
     if (place === undefined) {
       place = integer(this.#places.size + 1);
       this.#places.set(value, place);
-      this.#texts += text(visibleText(value, max));
+      this.#texts += shown(value, max);
     }
     return place;
   }
@@ -155,8 +155,17 @@ function fourBytes(value: number): string {
 
 /** A text of at most 65535 bytes in UTF-8; what is not ASCII is turned into its bytes, a character each. */
 function text(value: string): string {
-  const bytes = plain.test(value) ? value : Buffer.from(value, 'utf8').toString('latin1');
-  const length = bytes.length;
+  return headed(plain.test(value) ? value : Buffer.from(value, 'utf8').toString('latin1'));
+}
+
+/** A value of a stranger's, cut and freed of what is not visible. */
+function shown(value: string, max: number): string {
+  return value.length <= max && plain.test(value) ? headed(value) : text(visibleText(value, max));
+}
+
+/** At most 65535 bytes, a character each, behind their length. */
+function headed(bytes: string): string {
+  const { length } = bytes;
   if (length < 32) return (shortHeads[length] as string) + bytes;
   if (length < 256) return (byteHeads[length] as string) + bytes;
   return `\xda${String.fromCharCode(length >> 8, length & 255)}${bytes}`;

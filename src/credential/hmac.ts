@@ -78,7 +78,7 @@ export function isSignatureHex(value: string): boolean {
 /** Whether a value may be a nonce: 1 to 64 visible ASCII characters. An absent header is '' and is no nonce. */
 export function isNonce(value: string): boolean {
   if (value.length === 0 || value.length > 64) return false;
-  for (let i = 0; i < value.length; i++) {
+  for (let i = 0, { length } = value; i < length; i++) {
     const code = value.charCodeAt(i);
     if (code < 0x21 || code > 0x7e) return false;
   }

@@ -17,6 +17,7 @@ import { RequestHead, RequestHeadReader } from '../http/request-head.js';
 import type { Logger } from '../telemetry/logger.js';
 import type { HttpBinding, HttpRequest, HttpResponse } from './binding.js';
 import type { Pipeline } from './pipeline.js';
+import { peerOf } from './peer.js';
 import { Port } from './port.js';
 import { VerifyExchange } from './verify-exchange.js';
 
@@ -121,7 +122,7 @@ export class VerifyListener {
       else if (isEnvoy) exchange.asker = 'envoy';
       exchange.digestHeader = this.#digestHeader;
       head.method = req.getCaseSensitiveMethod();
-      head.peer = Buffer.from(res.getRemoteAddressAsText()).toString('latin1');
+      head.peer = peerOf(res);
       head.peerTrusted = this.#trusted.trusts(head.peer);
       this.#heads.begin(head);
       this.#originals.begin(original);

@@ -245,7 +245,7 @@ function classOfFoldable(name: string, classOf: HeaderClassifier): HeaderClass {
 
 /** Letters, digits and dashes only: the names no backend folds into others. */
 function isPlainName(name: string): boolean {
-  for (let at = 0; at < name.length; at++) {
+  for (let at = 0, { length } = name; at < length; at++) {
     const code = name.charCodeAt(at);
     const isPlain = (code >= 0x61 && code <= 0x7a) || code === 0x2d || (code >= 0x30 && code <= 0x39);
     if (!isPlain) return false;

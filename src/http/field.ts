@@ -17,7 +17,7 @@ export function isFieldValue(value: string): boolean {
 
 /** Whether a text is a field name or any other RFC 9110 token. */
 export function isFieldName(name: string): boolean {
-  for (let at = 0; at < name.length; at++) {
+  for (let at = 0, { length } = name; at < length; at++) {
     const code = name.charCodeAt(at);
     if (code > 0x7e || nameCharacter[code] === 0) return false;
   }
@@ -29,7 +29,7 @@ export function isFieldName(name: string): boolean {
  * `X_Tollkeeper_Scopes` and `X-Tollkeeper-Scopes` are one header.
  */
 export function hasFoldableName(name: string): boolean {
-  for (let at = 0; at < name.length; at++) {
+  for (let at = 0, { length } = name; at < length; at++) {
     const code = name.charCodeAt(at);
     if (code === 0x5f || code === 0x2e) return true;
   }

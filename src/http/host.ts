@@ -44,7 +44,7 @@ function isValidPort(value: string, from: number): boolean {
   const count = value.length - from;
   if (count < 1 || count > 5) return false;
   let port = 0;
-  for (let at = from; at < value.length; at++) {
+  for (let at = from, { length } = value; at < length; at++) {
     const digit = value.charCodeAt(at) - 0x30;
     if (digit < 0 || digit > 9) return false;
     port = port * 10 + digit;

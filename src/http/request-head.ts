@@ -296,7 +296,7 @@ function applyConnection(head: RequestHead): void {
 function decimal(text: string): number {
   if (text.length === 0 || text.length > 15) return -1;
   let value = 0;
-  for (let at = 0; at < text.length; at++) {
+  for (let at = 0, { length } = text; at < length; at++) {
     const digit = text.charCodeAt(at) - 48;
     if (digit < 0 || digit > 9) return -1;
     value = value * 10 + digit;

@@ -19,7 +19,7 @@ const saneCharacter = Uint8Array.from({ length: 0x80 }, (_, code) =>
  */
 export function saneRequestId(value: string): boolean {
   if (value.length === 0 || value.length > lengthMax) return false;
-  for (let at = 0; at < value.length; at++) {
+  for (let at = 0, { length } = value; at < length; at++) {
     const code = value.charCodeAt(at);
     if (code > 0x7e || saneCharacter[code] === 0) return false;
   }

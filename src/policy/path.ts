@@ -178,7 +178,7 @@ function hasLowerHex(raw: string, from: number, to: number): boolean {
  * only what would break the request line or start a fragment is refused.
  */
 export function queryAllowed(query: string): boolean {
-  for (let at = 0; at < query.length; at++) {
+  for (let at = 0, { length } = query; at < length; at++) {
     const code = query.charCodeAt(at);
     if (code < 0x21 || code > 0x7e || code === 0x23) return false;
   }

@@ -89,9 +89,10 @@ export class Policy {
   }
 
   #find(node: Node, path: string, from: number): Target | undefined {
-    if (from > path.length) return node.target;
+    const { length } = path;
+    if (from > length) return node.target;
     const slash = path.indexOf('/', from);
-    const end = slash === -1 ? path.length : slash;
+    const end = slash === -1 ? length : slash;
     const segment = path.slice(from, end);
     const literal = node.literals.get(segment);
     if (literal !== undefined) {
