@@ -190,6 +190,7 @@ export async function startFaultProxy(target: { port: number } | { path: string 
     },
     async stop() {
       for (const socket of sockets) socket.destroy();
+      if (!server.listening) return;
       server.close();
       await once(server, 'close');
     },

@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { expectNoSecretIn, plantSecret } from './canary.js';
 import { runJson } from './cli.js';
 import { type RedisOptions, type RedisServer, startRedis } from './redis.js';
 import { type Sidecar, type SidecarOptions, startSidecar } from './sidecar.js';
@@ -54,6 +55,7 @@ export async function startInstallation(
     TOLLKEEPER_POLICY: policyPath,
     TOLLKEEPER_MASTER_KEY: Buffer.alloc(32, 7).toString('base64'),
   };
+  plantSecret(env.TOLLKEEPER_MASTER_KEY, 'the master key');
   const sidecars: Sidecar[] = [];
   const command = (...args: string[]): Promise<unknown> => runJson(args, env);
   return {
@@ -71,6 +73,7 @@ export async function startInstallation(
         token: { id: string };
         secret: string;
       };
+      plantSecret(answer.secret, 'the secret of a token');
       return { id: answer.token.id, secret: answer.secret };
     },
     sidecar: async (extra = {}) => {
@@ -79,10 +82,28 @@ export async function startInstallation(
       return sidecar;
     },
     stop: async () => {
-      await Promise.all(sidecars.map((sidecar) => sidecar.stop().catch(() => sidecar.kill())));
+      const leaks: unknown[] = [];
+      const stopped = sidecars.map((sidecar) =>
+        sidecar.stop().catch(async (error: unknown) => {
+          leaks.push(error);
+          await sidecar.kill();
+        }),
+      );
+      await Promise.all(stopped);
+      const client = redis.client();
+      // A Redis that the test has killed or frozen is not asked.
+      const answers = await Promise.race([client.ping().catch(() => ''), afterMs(1000)]);
+      if (answers === 'PONG') await expectNoSecretIn(client).catch((error: unknown) => leaks.push(error));
       await upstream.stop();
       await redis.stop();
       rmSync(dir, { recursive: true, force: true });
+      if (leaks.length > 0) throw leaks[0];
     },
   };
+}
+
+function afterMs(ms: number): Promise<string> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, ms, '').unref();
+  });
 }

@@ -14,6 +14,8 @@ import { freePort } from './ports.js';
 export interface RedisOptions {
   /** Further command-line arguments, e.g. `['--maxmemory', '2mb']`; they win over the rig's own. */
   readonly args?: readonly string[];
+  /** Further environment of the server. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Data folder; without it a temporary one that `stop()` removes. */
   readonly dir?: string;
   /** Append-only file with fsync on every write, so that `restart({ keepData: true })` keeps all of it. */
@@ -86,6 +88,7 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
     };
     const settingArgs = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
     child = spawnTied(redisServerProgram(), [...settingArgs, ...(options.args ?? [])], {
+      env: { ...process.env, ...options.env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     await announced(child);

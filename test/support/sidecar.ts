@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { expectNoSecret } from './canary.js';
 import { childEnvironment, mainScript } from './cli.js';
 import { endProcess, hasExited, spawnTied } from './process.js';
 
@@ -118,7 +119,16 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
     alive: () => !hasExited(child),
     signal: (signal) => void child.kill(signal),
     async stop() {
+      if (adminPort > 0 && !hasExited(child)) {
+        // A sidecar that is stopped or ending does not answer; that is no matter of this search.
+        const answer = await fetch(`http://127.0.0.1:${adminPort}/metrics`, { signal: AbortSignal.timeout(1000) }).then(
+          (found) => found.text(),
+          () => '',
+        );
+        expectNoSecret(answer, 'the metrics of a sidecar');
+      }
       await endProcess(child, 'SIGTERM');
+      expectNoSecret(output, 'the output of a sidecar');
       return child.exitCode ?? -1;
     },
     kill: () => endProcess(child, 'SIGKILL'),
