@@ -63,12 +63,16 @@ export interface LoggedEntry {
   readonly requestId: string;
   readonly status: number;
   readonly outcome: string;
+  /** '' when the request was of no known token. */
+  readonly tokenId: string;
 }
 
 export interface LogContents {
   readonly entries: readonly LoggedEntry[];
   /** Entries that the gap records stand for. */
   readonly missing: number;
+  /** Calls that the usage of each token counts, by its id. */
+  readonly usage: ReadonlyMap<string, number>;
 }
 
 export interface Expectation {
@@ -147,7 +151,12 @@ export class History {
 
   /** Everything that does not add up, one line each; empty is a pass. */
   faults(counted: Counted | undefined, log: LogContents, expected: Expectation = {}): string[] {
-    return [...this.#upstreamFaults(expected), ...this.#logFaults(log, expected), ...this.#countFaults(counted, log)];
+    return [
+      ...this.#upstreamFaults(expected),
+      ...this.#logFaults(log, expected),
+      ...this.#countFaults(counted, log),
+      ...usageFaults(log),
+    ];
   }
 
   #upstreamFaults({ mayRepeat = false }: Expectation): string[] {
@@ -210,6 +219,20 @@ export class History {
   }
 }
 
+/** Usage is counted with the entries, in one script: each entry of a token is one call of it. */
+function usageFaults({ entries, missing, usage }: LogContents): string[] {
+  if (missing > 0) return [];
+  const uses = new Map<string, number>();
+  for (const { tokenId, status, outcome } of entries) {
+    // A 401 of Tollkeeper's own is no use: whoever sent it has not shown that the token is theirs.
+    if (tokenId === '' || (status === 401 && outcome !== 'ok')) continue;
+    uses.set(tokenId, (uses.get(tokenId) ?? 0) + 1);
+  }
+  return [...new Set([...uses.keys(), ...usage.keys()])]
+    .filter((id) => (uses.get(id) ?? 0) !== (usage.get(id) ?? 0))
+    .map((id) => `token ${id} has ${uses.get(id) ?? 0} entries and its usage counts ${usage.get(id) ?? 0}`);
+}
+
 function slugIn(text: string): string {
   try {
     return String((JSON.parse(text) as { type?: unknown }).type).replace('https://tollkeeper.dev/problems/', '');
@@ -232,19 +255,34 @@ export function countedIn(exposition: string): Counted {
   };
 }
 
-/** Everything in the log streams of all tenants and days. */
+/** Everything in the log streams of all tenants and days, and the usage of all tokens. */
 export async function readLog(redis: Redis): Promise<LogContents> {
   const entries: LoggedEntry[] = [];
   let missing = 0;
   for (const key of await redis.keys('log:*')) {
     if ((await redis.type(key)) !== 'stream') continue;
-    for (const [, fields] of await redis.xrange(key, '-', '+')) {
+    for await (const fields of fieldsOf(redis, key)) {
       const entry: Record<string, string> = {};
       for (let at = 0; at < fields.length; at += 2) entry[fields[at] as string] = fields[at + 1] as string;
-      if (entry.outcome === gapOutcome) missing += Number(entry.dropped);
-      else
-        entries.push({ requestId: entry.requestId ?? '', status: Number(entry.status), outcome: entry.outcome ?? '' });
+      const { requestId = '', outcome = '', tokenId = '' } = entry;
+      if (outcome === gapOutcome) missing += Number(entry.dropped);
+      else entries.push({ requestId, status: Number(entry.status), outcome, tokenId });
     }
   }
-  return { entries, missing };
+  const usage = new Map<string, number>();
+  for (const key of await redis.keys('tk:usage:{*}:*')) {
+    usage.set(key.slice(key.lastIndexOf(':') + 1), Number(await redis.hget(key, 'calls')));
+  }
+  return { entries, missing, usage };
+}
+
+async function* fieldsOf(redis: Redis, stream: string): AsyncGenerator<string[]> {
+  let from = '-';
+  for (;;) {
+    const page = await redis.xrange(stream, from, '+', 'COUNT', 5000);
+    for (const [, fields] of page) yield fields;
+    const last = page.at(-1);
+    if (last === undefined) return;
+    from = `(${last[0]}`;
+  }
 }

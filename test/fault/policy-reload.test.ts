@@ -5,7 +5,7 @@ import { until } from '../support/until.js';
 import { samplesOf } from '../support/exposition.js';
 import { faultPolicy, startFaultRig, type FaultRig } from './fault-rig.js';
 
-/** The long form is `npm run figures -- reload`. */
+/** 1,000 in the long form. */
 const reloads = Number(process.env.FAULT_RELOADS ?? 100);
 
 const broken = ['policy: { default: maybe }', 'policy: [', '', 'policy: { routes: [{ path: nowhere }] }'];

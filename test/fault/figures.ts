@@ -1,0 +1,214 @@
+/**
+ * Measures the figures that docs/failure-modes.md states, on the machine it runs on: `npm run figures -- [NAME ...]`.
+ * Prints one JSON line a figure; exit code 1 when an identity did not hold. Nothing else should run meanwhile.
+ */
+import { createHash, createHmac } from 'node:crypto';
+import { readdirSync } from 'node:fs';
+import { connect } from 'node:net';
+import { Pool } from 'undici';
+import { residentBytes } from '../support/memory.js';
+import { until } from '../support/until.js';
+import { startFaultRig, type FaultRig, type FaultRigOptions } from './fault-rig.js';
+import type { Call } from './history.js';
+
+const callers = 32;
+
+function percentile(sorted: readonly number[], share: number): number {
+  return Math.round((sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0) * 10) / 10;
+}
+
+function times(calls: readonly Call[]): Record<string, number> {
+  const sorted = calls.map(({ tookMs }) => tookMs).sort((one, other) => one - other);
+  return { p50: percentile(sorted, 0.5), p99: percentile(sorted, 0.99), max: percentile(sorted, 1) };
+}
+
+async function withRig<T>(options: FaultRigOptions, measure: (rig: FaultRig) => Promise<T>): Promise<T> {
+  const rig = await startFaultRig(options);
+  try {
+    const measured = await measure(rig);
+    await rig.check();
+    return measured;
+  } finally {
+    await rig.stop();
+  }
+}
+
+const deadlineMs = 100;
+
+/** Load, then Redis away for 5 s, then back: answers meanwhile, and the first 200 after. */
+function outage(begin: (rig: FaultRig) => Promise<void>, end: (rig: FaultRig) => Promise<void>): Promise<object> {
+  return withRig({ redis: { appendonly: true } }, async (rig) => {
+    await rig.burst(5000, '/files/a', callers);
+    const load = rig.keepSending(callers);
+    await begin(rig);
+    const fromMs = performance.now();
+    await new Promise((resolve) => setTimeout(resolve, 5000));
+    const untilMs = performance.now();
+    await end(rig);
+    const backAtMs = performance.now();
+    await until(() => rig.history.calls.some(({ status, startedAtMs }) => status === 200 && startedAtMs > backAtMs));
+    const calls = await load.stop();
+    const meanwhile = calls.filter(({ startedAtMs }) => startedAtMs >= fromMs && startedAtMs < untilMs);
+    const first = calls.find(({ status, startedAtMs, tookMs }) => status === 200 && startedAtMs + tookMs > backAtMs);
+    return {
+      meanwhile: meanwhile.length,
+      answered: meanwhile.filter(({ status }) => status > 0).length,
+      'ms of answers meanwhile': times(meanwhile),
+      'target p99': deadlineMs + 50,
+      'first 200 after the return, ms': Math.round((first?.startedAtMs ?? 0) + (first?.tookMs ?? 0) - backAtMs),
+      outcomes: rig.history.outcomes(),
+    };
+  });
+}
+
+/** 10,000 connections that break off at any byte. */
+function aborts(): Promise<object> {
+  return withRig({}, async (rig) => {
+    const [sidecar] = rig.sidecars;
+    const pid = sidecar?.pid as number;
+    const descriptors = (): number => readdirSync(`/proc/${pid}/fd`).length;
+    const head = `PUT /open/a HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n`;
+    const bytes = Buffer.from(head + 'y'.repeat(20_000), 'latin1');
+    let left = 0;
+    const abort = (): Promise<void> =>
+      new Promise((resolve) => {
+        const socket = connect({ port: sidecar?.dataPort as number, host: '127.0.0.1' });
+        socket.on('error', () => {});
+        socket.on('close', () => resolve());
+        socket.write(bytes.subarray(0, Math.floor(Math.random() * bytes.length)), () => {
+          if (left % 2 === 0) socket.resetAndDestroy();
+          else socket.destroy();
+        });
+      });
+    const round = async (count: number): Promise<void> => {
+      left = count;
+      const worker = async (): Promise<void> => {
+        while (left-- > 0) await abort();
+      };
+      await Promise.all(Array.from({ length: callers }, worker));
+    };
+    await round(3000);
+    const before = { descriptors: descriptors(), residentMiB: Math.round(residentBytes(pid) / 2 ** 20) };
+    await round(10_000);
+    await until(() => descriptors() <= before.descriptors + 5).catch(() => {});
+    const after = { descriptors: descriptors(), residentMiB: Math.round(residentBytes(pid) / 2 ** 20) };
+    // Their requests carried no id of the history: it has nothing to judge.
+    return { aborts: 10_000, before, after };
+  }).catch((error: unknown) => ({ failed: String(error) }));
+}
+
+/** 4 sidecars, 100,000 calls, a limit far below, and replies that are lost. */
+function rateLimit(): Promise<object> {
+  const limit = 5000;
+  const options = { sidecars: 4, token: ['--limit', String(limit), '--window', '3600'] };
+  return withRig({ ...options, env: { TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '2000' } }, async (rig) => {
+    const lost = 20;
+    rig.redisLink.swallowReplies(lost, 'evalsha');
+    await rig.burst(100_000, '/files/a', callers * 2);
+    const admitted = rig.history.calls.filter(({ status }) => status === 200).length;
+    return {
+      calls: 100_000,
+      limit,
+      admitted,
+      'replies lost': rig.redisLink.swallowed,
+      outcomes: rig.history.outcomes(),
+    };
+  });
+}
+
+/** Every signature once more, at another of 4 sidecars. */
+function replay(): Promise<object> {
+  return withRig({ sidecars: 4, env: { TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '2000' } }, async (rig) => {
+    const signer = await rig.installation.token('acme', '--scopes', 'files', '--mode', 'hmac', '--limit', '1000000');
+    const body = createHash('sha256').update('').digest('hex');
+    let first = 0;
+    let again = 0;
+    let number = 0;
+    const worker = async (): Promise<void> => {
+      while (number < 10_000) {
+        const own = number++;
+        const timestamp = String(Math.floor(Date.now() / 1000));
+        const text = ['GET', '/files/a', timestamp, `n${own}`, body].join('\n');
+        const headers = {
+          'x-tollkeeper-token': signer.id,
+          'x-tollkeeper-timestamp': timestamp,
+          'x-tollkeeper-nonce': `n${own}`,
+          'x-tollkeeper-signature': createHmac('sha256', signer.secret).update(text).digest('hex'),
+        };
+        const [one, other] = await Promise.all([
+          rig.history.call(rig.pool(own % 4), '/files/a', { headers }),
+          rig.history.call(rig.pool((own + 1) % 4), '/files/a', { headers }),
+        ]);
+        const accepted = [one, other].filter(({ status }) => status === 200).length;
+        first += Math.min(accepted, 1);
+        again += Math.max(0, accepted - 1);
+      }
+    };
+    await Promise.all(Array.from({ length: callers }, worker));
+    return { signatures: 10_000, 'accepted once': first, 'accepted twice': again };
+  });
+}
+
+/** Unknown ids and wrong secrets of known ids, alternating: the time to the answer. */
+function timing(): Promise<object> {
+  return withRig({ env: { TOLLKEEPER_AUTH_FAILURE_LIMIT: '0' } }, async (rig) => {
+    const samples = Number(process.env.TIMING_SAMPLES ?? 20_000);
+    const other = await rig.installation.token('acme', '--scopes', 'files');
+    const unknownId = await rig.installation.token('acme', '--scopes', 'files');
+    await rig.installation.command('token', 'revoke', unknownId.id);
+    await rig.installation.command('token', 'delete', unknownId.id);
+    // The id and the checksum of a token belong together, so a wrong secret is another token's of the same id: rotated away.
+    const before = other.secret;
+    await rig.installation.command('token', 'rotate', other.id);
+    const pool = new Pool(rig.sidecars[0]?.dataUrl as string, { connections: 1, pipelining: 1 });
+    const known: number[] = [];
+    const unknown: number[] = [];
+    for (let sample = 0; sample < samples + 500; sample += 1) {
+      const pair: [number[], string][] = [
+        [known, before],
+        [unknown, unknownId.secret],
+      ];
+      for (const [into, token] of sample % 2 === 0 ? pair : pair.toReversed()) {
+        const { tookMs, status } = await rig.history.call(pool, '/files/a', { token });
+        if (status !== 401) throw new Error(`401 was expected, not ${status}`);
+        if (sample >= 500) into.push(tookMs);
+      }
+    }
+    await pool.close();
+    const us = (list: number[], share: number): number =>
+      Math.round((list.sort((one, two) => one - two)[Math.floor(list.length * share)] ?? 0) * 1e4) / 10;
+    return {
+      samples,
+      'known id, wrong secret: us at p25, p50, p75': [us(known, 0.25), us(known, 0.5), us(known, 0.75)],
+      'unknown id: us at p25, p50, p75': [us(unknown, 0.25), us(unknown, 0.5), us(unknown, 0.75)],
+    };
+  });
+}
+
+const figures: Readonly<Record<string, () => Promise<object>>> = {
+  'redis-killed': () =>
+    outage(
+      (rig) => rig.installation.redis.kill(),
+      (rig) => rig.installation.redis.restart({ keepData: true }),
+    ),
+  'redis-frozen': () =>
+    outage(
+      (rig) => Promise.resolve(rig.installation.redis.freeze()),
+      (rig) => Promise.resolve(rig.installation.redis.thaw()),
+    ),
+  aborts,
+  'rate-limit': rateLimit,
+  replay,
+  timing,
+};
+
+const wanted = process.argv.slice(2);
+for (const [name, measure] of Object.entries(figures)) {
+  if (wanted.length > 0 && !wanted.includes(name)) continue;
+  try {
+    console.log(JSON.stringify({ figure: name, ...(await measure()) }));
+  } catch (error) {
+    console.log(JSON.stringify({ figure: name, failed: String(error) }));
+    process.exitCode = 1;
+  }
+}
