@@ -316,14 +316,16 @@ test('a secret, wherever a client or an operator puts it, is in no log, stream, 
     expect(raw.toString('latin1')).not.toContain(planted);
     expect(raw.toString('latin1')).not.toContain(secret);
   }
-  const bad = [
+  const bad: Record<string, string>[] = [
     { TOLLKEEPER_REDIS_URL: `redis://user:${planted}@127.0.0.1:1` },
     { TOLLKEEPER_REDIS_URL: `nonsense:${planted}` },
     { TOLLKEEPER_MASTER_KEY: planted },
     { TOLLKEEPER_ADMIN_KEY: `${planted} ` },
   ];
   for (const env of bad) {
-    for (const command of [['doctor'], ['serve'], ['token', 'list']]) {
+    // With a Redis that is merely away `serve` starts, and waits for it.
+    const starts = env.TOLLKEEPER_REDIS_URL?.startsWith('redis:') === true;
+    for (const command of [['doctor'], ['token', 'list'], ...(starts ? [] : [['serve']])]) {
       const { code, stdout, stderr } = await runCommand(command, {
         ...rig.installation.env,
         TOLLKEEPER_LISTEN: '127.0.0.1:0',

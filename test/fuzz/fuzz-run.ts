@@ -54,7 +54,7 @@ const unlimited = { TOLLKEEPER_AUTH_FAILURE_LIMIT: '0' };
 
 /** Starts Redis, upstream and sidecar, and stops them. */
 export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
-  const installation = await startInstallation({ policy: policyYaml });
+  const installation = await startInstallation({ policy: policyYaml, exposesSecrets: true });
   let tokenIds: string[] = [];
   const upstream = await startJudgingUpstream(() => ({ tokenIds, tenant: 'acme', scopes: 'products:read' }));
   try {
