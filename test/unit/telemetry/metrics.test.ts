@@ -68,6 +68,7 @@ describe('the exposition', () => {
       admissionQueue: () => 0,
       bodyMemory: () => 0,
       shedding: () => false,
+      upstreamEjected: () => 0,
       workers: () => 2,
     });
     const types = typesOf(await metrics.exposition());
