@@ -22,12 +22,15 @@ import { sendError } from './errors.js';
 import { type ExplainRequests, explainRoutes } from './explain.js';
 import type { IdempotentRequests, KeptAnswer } from './idempotency.js';
 import { collectRoutes, serveDocument } from './openapi.js';
+import { logRoutes } from './logs.js';
 import { AdminRefusal, sendProblem } from './problem.js';
+import type { Records } from './records.js';
 import type { AnyRoute, Call } from './route.js';
 import { scopeRoutes } from './scopes.js';
 import { sessionRoutes, type SessionParts } from './sessions.js';
 import { tenantRoutes } from './tenants.js';
 import { tokenRoutes } from './tokens.js';
+import { usageRoutes } from './usage.js';
 import { userRoutes } from './users.js';
 
 declare module 'fastify' {
@@ -47,6 +50,8 @@ export interface AdminApiParts extends SessionParts {
   readonly explain: ExplainRequests;
   /** The scopes of the policy in force. */
   readonly scopes: () => readonly string[];
+  /** Logs and usage. */
+  readonly records: Records;
   /** Requests a minute and principal; 0 sets no limit. */
   readonly requestsPerMinute: number;
   readonly version: string;
@@ -65,6 +70,8 @@ function routesOf(parts: AdminApiParts): readonly AnyRoute[] {
     ...scopeRoutes(parts.scopes),
     ...explainRoutes(parts.explain),
     ...auditRoutes,
+    ...usageRoutes(parts.records),
+    ...logRoutes(parts.records),
     ...userRoutes,
     ...sessionRoutes(parts),
   ];

@@ -1,5 +1,6 @@
 /** The parts of the admin API, over a connection of its own: what people do never waits behind the data plane. */
 import type { AdminApiParts } from '../admin/api.js';
+import { LiveTail } from '../accesslog/live-tail.js';
 import { Authenticator } from '../admin/authenticate.js';
 import { IdempotentRequests } from '../admin/idempotency.js';
 import { logRedisSettings, minReplicas, redisSettings } from '../config/require.js';
@@ -43,9 +44,11 @@ export function openAdminApi(config: Config, policy: () => Policy, logger: Logge
     idleMs: config.adminSessionIdleMinutes * 60_000,
     absoluteMs: config.adminSessionHours * 3_600_000,
   });
+  const tail = new LiveTail(logRedis, () => connect(logRedisSettings(config), 'log'));
   return {
     parts: {
       management,
+      records: { redis: logRedis, store, tail, retentionDays: config.logRetentionDays },
       authenticator: new Authenticator({
         adminKey: config.adminKey,
         users: management.users,

@@ -54,6 +54,8 @@ export async function serve(config: Config, logger: Logger = createLogger(config
   // The admin plane last: it tells of the drain.
   const close = async (): Promise<void> => {
     await data.close();
+    // Live readers of the log never leave by themselves.
+    await people.parts.records.tail.close();
     await admin.close(closeStepMs);
     await people.close();
   };

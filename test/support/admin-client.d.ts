@@ -286,6 +286,126 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/tenants/{tenant}/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Usage of a tenant: calls, success, response times, routes, refusals
+         * @description Counted together with the access log: both agree to the entry. Hours and days are of UTC, oldest first, the current one included.
+         */
+        get: operations["tenantUsage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/tenants/{tenant}/tokens/{id}/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Usage of a token, also of one that was deleted
+         * @description Counted together with the access log: both agree to the entry. Hours and days are of UTC, oldest first, the current one included.
+         */
+        get: operations["tokenUsage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/tenants/{tenant}/logs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The access log of a tenant, page by page
+         * @description Newest first. A page ends incomplete after 10,000 entries that were looked at: go on with the cursor.
+         */
+        get: operations["listLogs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/tenants/{tenant}/tokens/{id}/logs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The requests with one token, page by page
+         * @description Newest first. A page ends incomplete after 10,000 entries that were looked at: go on with the cursor.
+         */
+        get: operations["listTokenLogs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/tenants/{tenant}/logs/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The access log as it is written, as server-sent events
+         * @description Events `log` (an entry) and `skipped` (`{"skipped": n}`: this client was too slow for n entries; null: it was away too long). A comment every 15 s keeps the connection open. With `Last-Event-ID` it goes on behind that event.
+         */
+        get: operations["streamLogs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/tenants/{tenant}/logs/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The access log as a file, oldest first: NDJSON, or CSV with `format=csv`
+         * @description A connection that ends without the last chunk says that the file is not whole.
+         */
+        get: operations["exportLogs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/users": {
         parameters: {
             query?: never;
@@ -673,6 +793,184 @@ export interface components {
             userAgent: string;
             /** @description the one that asks */
             current: boolean;
+        };
+        LogEntry: {
+            /** @description id in the stream of its day */
+            id: string;
+            /** @description RFC 3339, UTC: when the request arrived */
+            time: string;
+            requestId: string;
+            tenant: string;
+            /** @description empty without a token */
+            tokenId: string;
+            method: string;
+            path: string;
+            /** @description pattern of the matched route, or empty */
+            route: string;
+            /** @description 0: the client left before there was one */
+            status: number;
+            /** @description `ok` for what was forwarded, else the slug of the problem, or `client-closed` */
+            outcome: string;
+            durationMs: number;
+            upstreamMs: number;
+            bytesIn: number;
+            bytesOut: number;
+            ip: string;
+            userAgent: string;
+        };
+        /** @description stands for entries that had to be dropped; passes every filter */
+        LogGap: {
+            id: string;
+            /** @description RFC 3339, UTC: when the request arrived */
+            time: string;
+            tenant: string;
+            /** @enum {string} */
+            outcome: "log-gap";
+            /** @description entries that are missing here */
+            dropped: number;
+        };
+        Usage: {
+            tenant: string;
+            /** @description null: all tokens of the tenant, deleted ones too */
+            tokenId: string | null;
+            generatedAt: string;
+            lastUsed: {
+                at: string;
+                ip: string;
+                userAgent: string;
+            } | null;
+            lifetime: {
+                /** @description requests with the token, except those whose credential was rejected */
+                calls: number;
+                /** @description calls answered 2xx or 3xx */
+                succeeded: number;
+                /** @description 0 to 1; null without calls */
+                successRate: number | null;
+                byStatus: {
+                    none: number;
+                    "1xx": number;
+                    "2xx": number;
+                    "3xx": number;
+                    "4xx": number;
+                    "5xx": number;
+                };
+                /** @description requests by reason: the slug of the problem, or `client-closed` */
+                refusals: {
+                    [key: string]: number;
+                };
+                meanMs: number | null;
+                /** @description percentiles are within 4.4 % */
+                p50Ms: number | null;
+                p95Ms: number | null;
+                p99Ms: number | null;
+            };
+            last24Hours: {
+                /** @description requests with the token, except those whose credential was rejected */
+                calls: number;
+                /** @description calls answered 2xx or 3xx */
+                succeeded: number;
+                /** @description 0 to 1; null without calls */
+                successRate: number | null;
+                byStatus: {
+                    none: number;
+                    "1xx": number;
+                    "2xx": number;
+                    "3xx": number;
+                    "4xx": number;
+                    "5xx": number;
+                };
+                /** @description requests by reason: the slug of the problem, or `client-closed` */
+                refusals: {
+                    [key: string]: number;
+                };
+                meanMs: number | null;
+                /** @description percentiles are within 4.4 % */
+                p50Ms: number | null;
+                p95Ms: number | null;
+                p99Ms: number | null;
+                hours: {
+                    from: string;
+                    /** @description requests with the token, except those whose credential was rejected */
+                    calls: number;
+                    /** @description calls answered 2xx or 3xx */
+                    succeeded: number;
+                    /** @description 0 to 1; null without calls */
+                    successRate: number | null;
+                    byStatus: {
+                        none: number;
+                        "1xx": number;
+                        "2xx": number;
+                        "3xx": number;
+                        "4xx": number;
+                        "5xx": number;
+                    };
+                    /** @description requests by reason: the slug of the problem, or `client-closed` */
+                    refusals: {
+                        [key: string]: number;
+                    };
+                    meanMs: number | null;
+                    /** @description percentiles are within 4.4 % */
+                    p50Ms: number | null;
+                    p95Ms: number | null;
+                    p99Ms: number | null;
+                }[];
+            };
+            last30Days: {
+                /** @description requests with the token, except those whose credential was rejected */
+                calls: number;
+                /** @description calls answered 2xx or 3xx */
+                succeeded: number;
+                /** @description 0 to 1; null without calls */
+                successRate: number | null;
+                byStatus: {
+                    none: number;
+                    "1xx": number;
+                    "2xx": number;
+                    "3xx": number;
+                    "4xx": number;
+                    "5xx": number;
+                };
+                /** @description requests by reason: the slug of the problem, or `client-closed` */
+                refusals: {
+                    [key: string]: number;
+                };
+                meanMs: number | null;
+                /** @description percentiles are within 4.4 % */
+                p50Ms: number | null;
+                p95Ms: number | null;
+                p99Ms: number | null;
+                days: {
+                    date: string;
+                    /** @description requests with the token, except those whose credential was rejected */
+                    calls: number;
+                    /** @description calls answered 2xx or 3xx */
+                    succeeded: number;
+                    /** @description 0 to 1; null without calls */
+                    successRate: number | null;
+                    byStatus: {
+                        none: number;
+                        "1xx": number;
+                        "2xx": number;
+                        "3xx": number;
+                        "4xx": number;
+                        "5xx": number;
+                    };
+                    /** @description requests by reason: the slug of the problem, or `client-closed` */
+                    refusals: {
+                        [key: string]: number;
+                    };
+                    meanMs: number | null;
+                    /** @description percentiles are within 4.4 % */
+                    p50Ms: number | null;
+                    p95Ms: number | null;
+                    p99Ms: number | null;
+                }[];
+            };
+            topRoutes: {
+                route: string;
+                calls: number;
+            }[];
+            otherRoutesCalls: number;
         };
     };
     responses: never;
@@ -1677,6 +1975,240 @@ export interface operations {
                             message: string;
                         }[];
                     };
+                };
+            };
+            /** @description Refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    tenantUsage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                tenant: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The figures of now */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Usage"];
+                };
+            };
+            /** @description Refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    tokenUsage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                tenant: string;
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The figures of now */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Usage"];
+                };
+            };
+            /** @description Refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listLogs: {
+        parameters: {
+            query?: {
+                from?: string;
+                to?: string;
+                method?: string;
+                path?: string;
+                status?: string;
+                token?: string;
+                ip?: string;
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                tenant: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        data: (components["schemas"]["LogEntry"] | components["schemas"]["LogGap"])[];
+                        meta: {
+                            next_cursor: string | null;
+                            complete: boolean;
+                        };
+                    };
+                };
+            };
+            /** @description Refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listTokenLogs: {
+        parameters: {
+            query?: {
+                from?: string;
+                to?: string;
+                method?: string;
+                path?: string;
+                status?: string;
+                ip?: string;
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                tenant: string;
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        data: (components["schemas"]["LogEntry"] | components["schemas"]["LogGap"])[];
+                        meta: {
+                            next_cursor: string | null;
+                            complete: boolean;
+                        };
+                    };
+                };
+            };
+            /** @description Refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    streamLogs: {
+        parameters: {
+            query?: {
+                method?: string;
+                path?: string;
+                status?: string;
+                token?: string;
+                ip?: string;
+            };
+            header?: never;
+            path: {
+                tenant: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Until the client closes */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["LogEntry"];
+                };
+            };
+            /** @description Refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    exportLogs: {
+        parameters: {
+            query?: {
+                from?: string;
+                to?: string;
+                method?: string;
+                path?: string;
+                status?: string;
+                token?: string;
+                ip?: string;
+                format?: "ndjson" | "csv";
+            };
+            header?: never;
+            path: {
+                tenant: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description NDJSON (`application/x-ndjson`), or CSV (`text/csv`) */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": string;
                 };
             };
             /** @description Refused, or failed */
