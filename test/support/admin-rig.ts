@@ -1,4 +1,5 @@
 /** The admin plane in this process, on a Redis of its own, with people in it. */
+import { LiveTail } from '../../src/accesslog/live-tail.js';
 import { AdminServer } from '../../src/admin/server.js';
 import { Authenticator } from '../../src/admin/authenticate.js';
 import { IdempotentRequests } from '../../src/admin/idempotency.js';
@@ -6,6 +7,7 @@ import type { AdminApiParts } from '../../src/admin/api.js';
 import { parseMasterKeys } from '../../src/credential/sealed-secret.js';
 import { TrustedProxies } from '../../src/http/forwarded.js';
 import type { Management } from '../../src/management/management.js';
+import { connect } from '../../src/redis/connect.js';
 import { createLogger } from '../../src/telemetry/logger.js';
 import { LoginAttempts } from '../../src/user/login-attempts.js';
 import type { PasswordCost } from '../../src/user/password.js';
@@ -81,6 +83,12 @@ export async function startAdminRig(options: AdminRigOptions = {}): Promise<Admi
       }),
       idempotent: new IdempotentRequests(store, masterKeys),
       explain: { described: () => Promise.resolve({ token: null }), logged: () => Promise.resolve([]) },
+      records: {
+        redis: store.redis,
+        store,
+        tail: new LiveTail(store.redis, () => connect({ url: redis.url, commandTimeoutMs: 20_000 }, 'log')),
+        retentionDays: 30,
+      },
       scopes: () => ['products:read'],
       requestsPerMinute: 0,
       version: '9.9.9',
