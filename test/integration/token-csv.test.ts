@@ -221,7 +221,7 @@ test('what was broken off between the mapping and its token is taken up again', 
 });
 
 describe('broken off', () => {
-  const rowsMany = 20_000;
+  const rowsMany = 8000;
   beforeEach(() => {
     const rows = Array.from({ length: rowsMany }, (_, n) => `${hashOf(n)},token ${n}\n`);
     writeFileSync(file, `sha256,name\n${rows.join('')}`);
