@@ -7,7 +7,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { Redis } from 'ioredis';
-import { runJson } from '../support/cli.js';
+import { runJsonInProcess } from '../support/command-line.js';
 import { type RawResult, headersOf, rawExchange } from '../support/raw-client.js';
 import { startRedis } from '../support/redis.js';
 import { type LogLine, startSidecar } from '../support/sidecar.js';
@@ -102,9 +102,9 @@ export async function runProbes(): Promise<ProbeRun> {
 async function createCredentials(
   env: Readonly<Record<string, string>>,
 ): Promise<Pick<ProbeValues, 'token' | 'tokenId' | 'hmacId' | 'hmacSecret'>> {
-  await runJson(['tenant', 'create', 'acme', '--name', 'Acme'], env);
+  await runJsonInProcess(['tenant', 'create', 'acme', '--name', 'Acme'], env);
   const create = (name: string, ...args: readonly string[]): Promise<CreatedToken> =>
-    runJson(
+    runJsonInProcess(
       [
         'token',
         'create',

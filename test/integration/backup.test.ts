@@ -18,6 +18,7 @@ import { verifyPassword } from '../../src/user/password.js';
 import { UserRepository } from '../../src/user/repository.js';
 import { signRequest } from '../../src/sign/sign.js';
 import { type CommandResult, runCommand } from '../support/cli.js';
+import { runInProcess } from '../support/command-line.js';
 import { call, slugOf } from '../support/http-client.js';
 import { type Installation, startInstallation } from '../support/installation.js';
 import { type RedisServer, startRedis } from '../support/redis.js';
@@ -139,7 +140,7 @@ describe('a backup', () => {
     return one;
   };
   const command = (...args: string[]): Promise<CommandResult> =>
-    runCommand(args, { TOLLKEEPER_REDIS_URL: server.url, TOLLKEEPER_MASTER_KEY: masterKey });
+    runInProcess(args, { TOLLKEEPER_REDIS_URL: server.url, TOLLKEEPER_MASTER_KEY: masterKey });
   const exported = (path = file, { store } = repositories): Promise<unknown> => {
     const write = async (text: string): Promise<void> => appendFileSync(path, text);
     return exportBackup(store, {

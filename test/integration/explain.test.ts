@@ -15,6 +15,7 @@ import { type RequestToSign, signRequest } from '../../src/sign/sign.js';
 import { parseTenantDraft } from '../../src/tenant/draft.js';
 import type { TokenRecord } from '../../src/token/token.js';
 import { runCommand } from '../support/cli.js';
+import { runInProcess } from '../support/command-line.js';
 import { type Installation, type IssuedToken, startInstallation } from '../support/installation.js';
 import { rawExchange } from '../support/raw-client.js';
 import { importDraft, openRepositories, type Repositories, tokenDraft } from '../support/repositories.js';
@@ -340,7 +341,7 @@ describe('an explanation', () => {
 });
 
 describe('on the command line', () => {
-  const run = (...args: string[]) => runCommand(['explain', ...args], installation.env);
+  const run = (...args: string[]) => runInProcess(['explain', ...args], installation.env);
 
   test('prints every check and the verdict; a refusal is an answer, exit code 0', async () => {
     const { code, stdout } = await run('--token', token('bearer').id, '--request', 'GET /api/v1/admin/tokens');

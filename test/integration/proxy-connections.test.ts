@@ -7,10 +7,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { runCommand } from '../support/cli.js';
+import { startLoopClock } from '../support/loop-clock.js';
 import { type ProxyRig, startProxyRig } from '../support/proxy-rig.js';
 import { type RawResponse, headerOf, rawExchange } from '../support/raw-client.js';
 import { type RawConnection, openConnection } from '../support/raw-connection.js';
-import { startSidecar } from '../support/sidecar.js';
+import { type Sidecar, startSidecar } from '../support/sidecar.js';
 import { until } from '../support/until.js';
 import { type RawUpstream, startRawUpstream, startStreamingUpstream } from '../support/upstream.js';
 
@@ -68,10 +69,11 @@ describe("a client's connection", () => {
   test('gets the refusal of a short body that never comes, within two seconds and with the close', async () => {
     const connection = await rig.connect();
     connection.send('POST /files/a HTTP/1.1\r\nHost: store.test\r\nContent-Length: 60000\r\n\r\n1234');
-    const startedAtMs = performance.now();
+    const clock = startLoopClock();
     const refused = await connection.answer();
     expect([refused.status, headerOf(refused.head, 'Connection')]).toEqual([401, 'close']);
-    expect(performance.now() - startedAtMs).toBeLessThan(3000);
+    expect(clock.now()).toBeLessThan(3000);
+    clock.stop();
     expect(await connection.ended()).toHaveLength(0);
   });
 
@@ -204,15 +206,16 @@ describe('a client that leaves', () => {
   });
 });
 
-/** An upstream that answers the first bytes it gets and reads no further. */
-async function startHasty(answer: string): Promise<{ url: string; stop(): Promise<void> }> {
+/** An upstream that answers the first bytes it gets, by the last segment of their path, and reads no further. */
+async function startHasty(answers: ReadonlyMap<string, string>): Promise<{ url: string; stop(): Promise<void> }> {
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
     sockets.add(socket);
     socket.on('error', () => {});
-    socket.once('data', () => {
+    socket.once('data', (head: Buffer) => {
       socket.pause();
-      socket.write(answer);
+      const [, name = ''] = /\/files\/(\S+) HTTP/.exec(head.toString('latin1')) ?? [];
+      socket.write(answers.get(name) ?? '');
     });
   });
   server.listen(0, '127.0.0.1');
@@ -228,28 +231,40 @@ async function startHasty(answer: string): Promise<{ url: string; stop(): Promis
 }
 
 describe('an upload', () => {
-  test.each([
+  const early = [
     ['at once', 'HTTP/1.1 422 No\r\nContent-Length: 4\r\n\r\nnope'],
     ['at once and closes', 'HTTP/1.1 422 No\r\nConnection: close\r\nContent-Length: 4\r\n\r\nnope'],
     ['without a body', 'HTTP/1.1 422 No\r\nContent-Length: 0\r\n\r\n'],
     ['in chunks', 'HTTP/1.1 422 No\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nnope\r\n0\r\n\r\n'],
     ['by 204', 'HTTP/1.1 204 No\r\n\r\n'],
-  ])('that the upstream answers early (%s) brings that answer to who stops and to who goes on', async (_, bytes) => {
-    const upstream = await startHasty(bytes);
-    const sidecar = await rig.another({ TOLLKEEPER_UPSTREAM: upstream.url });
-    for (const goesOn of [false, true]) {
-      const connection = await openConnection(sidecar.dataPort);
-      connection.send(rig.request('PUT', '/files/a', ['Content-Length: 3000000']));
-      connection.send(Buffer.alloc(100_000));
-      if (goesOn) setTimeout(() => connection.send(Buffer.alloc(2_900_000)), 100);
-      const answer = await connection.answer('PUT');
-      expect(answer.status).toBe(Number(bytes.slice(9, 12)));
-      expect(answer.body.toString()).toBe(bytes.includes('nope') ? 'nope' : '');
-      connection.close();
-    }
+  ] as const;
+  const nameOf = (how: string): string => how.replaceAll(' ', '-');
+  let upstream: Awaited<ReturnType<typeof startHasty>>;
+  let sidecar: Sidecar;
+  beforeAll(async () => {
+    upstream = await startHasty(new Map(early.map(([how, bytes]) => [nameOf(how), bytes])));
+    sidecar = await rig.another({ TOLLKEEPER_UPSTREAM: upstream.url });
+  });
+  afterAll(async () => {
     expect(await sidecar.stop()).toBe(0);
     await upstream.stop();
   });
+
+  test.each(early)(
+    'that the upstream answers early (%s) brings that answer to who stops and to who goes on',
+    async (how, bytes) => {
+      for (const goesOn of [false, true]) {
+        const connection = await openConnection(sidecar.dataPort);
+        connection.send(rig.request('PUT', `/files/${nameOf(how)}`, ['Content-Length: 3000000']));
+        connection.send(Buffer.alloc(100_000));
+        if (goesOn) setTimeout(() => connection.send(Buffer.alloc(2_900_000)), 100);
+        const answer = await connection.answer('PUT');
+        expect(answer.status).toBe(Number(bytes.slice(9, 12)));
+        expect(answer.body.toString()).toBe(bytes.includes('nope') ? 'nope' : '');
+        connection.close();
+      }
+    },
+  );
 });
 
 describe('the upstream', () => {

@@ -102,6 +102,19 @@ test.concurrent.each([true, false])(
   60_000,
 );
 
+test.concurrent('an upstream that answers after 12 s: the connection idles no longer than its client wants', async () => {
+  const path = rig.script('late', (_, socket) => {
+    setTimeout(() => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate'), 12_000);
+    return undefined;
+  });
+  const answers = await Promise.all([
+    rig.exchange('GET', path, { timeoutMs: 40_000 }),
+    rig.exchange('POST', path, { lines: ['Content-Length: 0'], timeoutMs: 40_000 }),
+    rig.exchange('HEAD', path, { timeoutMs: 40_000 }),
+  ]);
+  expect(answers.map(({ status }) => status)).toEqual([200, 200, 200]);
+}, 60_000);
+
 // An answer of announced length is cut here: the binding's idle timeout strikes while the upload is paused (README, Limits).
 test.concurrent('both sides of an echo that do not read', async () => {
   const server = await startStreamingUpstream((request, response) => {

@@ -7,7 +7,8 @@ import { keys } from '../../src/redis/keys.js';
 import { signRequest } from '../../src/sign/sign.js';
 import { parseTenantDraft } from '../../src/tenant/draft.js';
 import { decodeTokenRecord, type TokenRecord } from '../../src/token/token.js';
-import { type CommandResult, runCommand } from '../support/cli.js';
+import type { CommandResult } from '../support/cli.js';
+import { runInProcess } from '../support/command-line.js';
 import { call, slugOf } from '../support/http-client.js';
 import { type Installation, type IssuedToken, startInstallation } from '../support/installation.js';
 import { openRepositories, type Repositories, tokenDraft } from '../support/repositories.js';
@@ -41,7 +42,7 @@ function opened(masterKey: string): Promise<Repositories> {
 }
 
 const command = (masterKey: string, ...args: string[]): Promise<CommandResult> =>
-  runCommand(args, { ...installation.env, TOLLKEEPER_MASTER_KEY: masterKey });
+  runInProcess(args, { ...installation.env, TOLLKEEPER_MASTER_KEY: masterKey });
 
 async function rekey(masterKey: string, ...flags: string[]): Promise<{ code: number; stderr: string; report: Report }> {
   const { code, stdout, stderr } = await command(masterKey, 'token', 'rekey', '--json', ...flags);
@@ -58,7 +59,7 @@ interface Report {
 
 async function doctor(masterKey: string | undefined): Promise<Check> {
   const env = { ...installation.env, TOLLKEEPER_MASTER_KEY: masterKey ?? '' };
-  const { stdout } = await runCommand(['doctor', '--json'], env);
+  const { stdout } = await runInProcess(['doctor', '--json'], env);
   const { checks } = JSON.parse(stdout) as { checks: Check[] };
   return checks.find(({ check }) => check === 'masterKey') as Check;
 }

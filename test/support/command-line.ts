@@ -20,3 +20,16 @@ export async function runInProcess(
   });
   return { code, stdout, stderr };
 }
+
+/**
+ * Runs a command with `--json`, expects exit code 0 and answers what it printed: for what sets a test up. What a test
+ * is about, with its exit codes, streams and signals, belongs to a process of its own (`runCommand`).
+ */
+export async function runJsonInProcess<T>(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<T> {
+  const { code, stdout, stderr } = await runInProcess([...args, '--json'], env);
+  if (code !== 0) throw new Error(`tollkeeper ${args.join(' ')} ended with ${code}: ${stderr}`);
+  return JSON.parse(stdout) as T;
+}

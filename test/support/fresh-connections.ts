@@ -1,11 +1,17 @@
 /** Load without keep-alive and without retries: every request opens a connection, and every fault is seen. */
 import { request } from 'node:http';
 
+export interface FreshFailure {
+  readonly caller: number;
+  /** Node's error code. */
+  readonly code: string;
+}
+
 export interface FreshLoad {
   /** Answers by status so far. */
   readonly statuses: Readonly<Record<number, number>>;
-  /** Requests that got no whole answer, by error code. */
-  readonly failures: readonly string[];
+  /** Requests that got no whole answer. */
+  readonly failures: readonly FreshFailure[];
   /** Resolves when so many more answers have come. */
   more(count: number): Promise<void>;
   /** Ends the load when every request under way has its end. */
@@ -15,23 +21,23 @@ export interface FreshLoad {
 /** Sends GETs from `callers` callers, each one after another, until stopped. */
 export function freshLoad(url: string, token: string, callers: number): FreshLoad {
   const statuses: Record<number, number> = {};
-  const failures: string[] = [];
+  const failures: FreshFailure[] = [];
   const waiting = new Set<() => void>();
   let answered = 0;
   let running = true;
-  const caller = async (): Promise<void> => {
+  const call = async (caller: number): Promise<void> => {
     while (running) {
       try {
         const status = await freshRequest(url, token);
         statuses[status] = (statuses[status] ?? 0) + 1;
         answered += 1;
       } catch (error) {
-        failures.push((error as NodeJS.ErrnoException).code ?? String(error));
+        failures.push({ caller, code: (error as NodeJS.ErrnoException).code ?? String(error) });
       }
       for (const check of waiting) check();
     }
   };
-  const done = Promise.all(Array.from({ length: callers }, caller));
+  const done = Promise.all(Array.from({ length: callers }, (_, caller) => call(caller)));
   return {
     statuses,
     failures,

@@ -1,9 +1,9 @@
-/** A Redis, an upstream and what users set up before they call: tenants and tokens, made by the CLI as users make them. */
+/** A Redis, an upstream and what users set up before they call: tenants and tokens, made by commands as users make them. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expectNoSecretIn, plantSecret } from './canary.js';
-import { runJson } from './cli.js';
+import { runJsonInProcess } from './command-line.js';
 import { type RedisOptions, type RedisServer, startRedis } from './redis.js';
 import { type Sidecar, type SidecarOptions, startSidecar } from './sidecar.js';
 import { startUpstream, type Upstream, type UpstreamHandler } from './upstream.js';
@@ -63,7 +63,7 @@ export async function startInstallation(
   };
   plantSecret(env.TOLLKEEPER_MASTER_KEY, 'the master key');
   const sidecars: Sidecar[] = [];
-  const command = (...args: string[]): Promise<unknown> => runJson(args, env);
+  const command = (...args: string[]): Promise<unknown> => runJsonInProcess(args, env);
   return {
     redis,
     upstream,

@@ -1,10 +1,10 @@
 /** A restart of all workers while clients open a connection for every request. */
-import { freshLoad } from './fresh-connections.js';
+import { type FreshFailure, freshLoad } from './fresh-connections.js';
 import { startInstallation } from './installation.js';
 
 export interface RollingRestart {
   readonly statuses: Readonly<Record<number, number>>;
-  readonly failures: readonly string[];
+  readonly failures: readonly FreshFailure[];
 }
 
 /** Starts two workers, restarts them `rounds` times under load, and answers what the clients saw. */

@@ -2,7 +2,7 @@
  * Waits for a condition that announces itself by no event; asks every few ms.
  * @throws Error after `timeoutMs`.
  */
-export async function until(condition: () => boolean | Promise<boolean>, timeoutMs = 20_000): Promise<void> {
+export async function until(condition: () => boolean | Promise<boolean>, timeoutMs = 50_000): Promise<void> {
   const deadlineMs = performance.now() + timeoutMs;
   while (!(await condition())) {
     if (performance.now() > deadlineMs) throw new Error(`the condition did not come true within ${timeoutMs} ms`);

@@ -1,0 +1,85 @@
+/** Workers replaced one after another while requests go on: nobody notices. */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { freshRequest } from '../support/fresh-connections.js';
+import { type Installation, type IssuedToken, startInstallation } from '../support/installation.js';
+import { clientPool, hit } from '../support/load.js';
+import { rollingRestartUnderLoad } from '../support/rolling-restart.js';
+import { until } from '../support/until.js';
+import { isAlive, requestsCounted, said, sample, two, workerPids } from '../support/workers.js';
+
+const path = '/api/v1/products';
+
+let installation: Installation;
+let token: IssuedToken;
+
+beforeAll(async () => {
+  installation = await startInstallation();
+  await installation.tenant('acme');
+  token = await installation.token('acme', '--limit', '1000000');
+});
+
+afterAll(() => installation.stop());
+
+describe('a restart of the workers (SIGUSR2)', () => {
+  test('replaces each, and no keep-alive client sees a failure; all requests stay counted', async () => {
+    const sidecar = await installation.sidecar({ env: two });
+    const old = workerPids(sidecar);
+    const pool = clientPool(sidecar.dataUrl, 8);
+    let running = true;
+    const statuses = new Set<number>();
+    let sent = 0;
+    const callers = Array.from({ length: 8 }, async () => {
+      while (running) {
+        statuses.add((await hit(pool, path, token.secret)).status);
+        sent += 1;
+      }
+    });
+    await until(() => sent > 200);
+    sidecar.signal('SIGUSR2');
+    await sidecar.logged(said('all workers were restarted'));
+    const then = sent;
+    await until(() => sent > then + 200);
+    running = false;
+    await Promise.all(callers);
+    await pool.close();
+    expect([...statuses]).toEqual([200]);
+    expect(old.filter(isAlive)).toEqual([]);
+    expect(new Set(workerPids(sidecar)).size).toBe(4);
+    expect(await requestsCounted(sidecar)).toBe(sent);
+    expect(await sample(sidecar, 'tollkeeper_worker_events_total{event="restarted"}')).toBe(2);
+  });
+
+  const namespace = spawnSync('unshare', ['--net', 'ip', 'link', 'set', 'lo', 'up']).status === 0;
+  test.skipIf(!namespace)(
+    'costs not one of the requests that open a connection each, where the kernel hands connections over (needs root)',
+    () => {
+      const scenario = fileURLToPath(new URL('../support/rolling-restart.ts', import.meta.url));
+      const script =
+        `import { rollingRestartUnderLoad } from ${JSON.stringify(scenario)};` +
+        'process.stdout.write(JSON.stringify(await rollingRestartUnderLoad(2)));';
+      const inNamespace =
+        'ip link set lo up && echo 1 > /proc/sys/net/ipv4/tcp_migrate_req && exec "$0" --import tsx --input-type=module -e "$1"';
+      const printed = execFileSync('unshare', ['--net', 'sh', '-c', inNamespace, process.execPath, script]);
+      const { statuses, failures } = JSON.parse(printed.toString()) as Awaited<
+        ReturnType<typeof rollingRestartUnderLoad>
+      >;
+      expect(failures).toEqual([]);
+      expect(Object.keys(statuses)).toEqual(['200']);
+    },
+  );
+
+  test('costs at most a connection a worker where the kernel does not', async () => {
+    const { statuses, failures } = await rollingRestartUnderLoad(1);
+    expect(failures.length).toBeLessThanOrEqual(2);
+    expect(Object.keys(statuses)).toEqual(['200']);
+  });
+
+  test('is a word in the log, and nothing else, where there is one process', async () => {
+    const sidecar = await installation.sidecar();
+    sidecar.signal('SIGUSR2');
+    await sidecar.logged((line) => String(line.msg).startsWith('there are no workers to restart'));
+    expect(await freshRequest(`${sidecar.dataUrl}${path}`, token.secret)).toBe(200);
+  });
+});
