@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { childEnvironment, mainScript, runCommand } from '../support/cli.js';
 import { endProcess, spawnTied } from '../support/process.js';
 
@@ -17,14 +17,14 @@ interface DemoFacts {
 }
 
 let folder: string;
-beforeEach(() => {
+const newFolder = (): void => {
   folder = mkdtempSync(join(tmpdir(), 'tk-demo-'));
-});
-afterEach(() => {
+};
+const clearFolder = (): void => {
   // A demo that a failed test left to be killed could not end its Redis.
   for (const line of redisProcesses()) process.kill(Number.parseInt(line, 10), 'SIGKILL');
   rmSync(folder, { recursive: true, force: true });
-});
+};
 
 /** Starts the demo on free ports; answers when it has printed its facts (`--json`) or its introduction. */
 async function startDemo(...args: readonly string[]) {
@@ -65,7 +65,45 @@ async function statusOf(url: string, token?: string, method = 'GET'): Promise<nu
   return response.status;
 }
 
+describe('a demo that runs', () => {
+  let demo: Awaited<ReturnType<typeof startDemoFacts>>;
+  beforeAll(async () => {
+    newFolder();
+    demo = await startDemoFacts();
+  });
+  afterAll(async () => {
+    await endProcess(demo.child, 'SIGTERM');
+    clearFolder();
+  });
+
+  test('the store sees who called and no credential', async () => {
+    const response = await fetch(`${demo.facts.dataUrl}/api/v1/products`, {
+      headers: { authorization: `Bearer ${demo.facts.tokens.limited}` },
+    });
+    const text = await response.text();
+    const { data, calledBy } = JSON.parse(text) as { data: { name: string }[]; calledBy: Record<string, string> };
+    expect(data[0]?.name).toBe('Espresso machine');
+    expect(calledBy).toMatchObject({ 'x-tollkeeper-tenant': 'globex', 'x-tollkeeper-scopes': 'products:read' });
+    expect(text).not.toContain(demo.facts.tokens.limited);
+  });
+
+  test('a second demo in the same folder is refused with a sentence that says what to do', async () => {
+    await expect(startDemo()).rejects.toThrow(/ended with 1: tollkeeper: A demo runs already in .*--dir/);
+    expect(await statusOf(`${demo.facts.dataUrl}/api/v1/products`, demo.facts.tokens.reader)).toBe(200);
+  });
+
+  test('what it writes is for its owner only', async () => {
+    const mode = execFileSync('stat', ['-c', '%a', demo.facts.configPath], { encoding: 'utf8' }).trim();
+    expect(mode).toBe('600');
+    const log = readFileSync(join(folder, '.tollkeeper/tollkeeper.log'), 'utf8');
+    for (const secret of Object.values(demo.facts.tokens)) expect(log).not.toContain(secret);
+  });
+});
+
 describe('demo', () => {
+  beforeEach(newFolder);
+  afterEach(clearFolder);
+
   test('the printed requests get the answers that stand above them', async () => {
     const { child, output } = await startDemo();
     const lines = output.split('\n');
@@ -91,19 +129,6 @@ describe('demo', () => {
     ]);
     await endProcess(child, 'SIGINT');
     expect(child.exitCode).toBe(0);
-  });
-
-  test('the store sees who called and no credential', async () => {
-    const { child, facts } = await startDemoFacts();
-    const response = await fetch(`${facts.dataUrl}/api/v1/products`, {
-      headers: { authorization: `Bearer ${facts.tokens.limited}` },
-    });
-    const text = await response.text();
-    const { data, calledBy } = JSON.parse(text) as { data: { name: string }[]; calledBy: Record<string, string> };
-    expect(data[0]?.name).toBe('Espresso machine');
-    expect(calledBy).toMatchObject({ 'x-tollkeeper-tenant': 'globex', 'x-tollkeeper-scopes': 'products:read' });
-    expect(text).not.toContain(facts.tokens.limited);
-    await endProcess(child, 'SIGTERM');
   });
 
   test.each(['SIGINT', 'SIGTERM'] as const)(
@@ -148,22 +173,6 @@ describe('demo', () => {
     expect(await statusOf(`${second.facts.dataUrl}/api/v1/products`, second.facts.tokens.reader)).toBe(200);
     await endProcess(second.child, 'SIGTERM');
     expect(redisProcesses()).toEqual([]);
-  });
-
-  test('a second demo in the same folder is refused with a sentence that says what to do', async () => {
-    const first = await startDemoFacts();
-    await expect(startDemo()).rejects.toThrow(/ended with 1: tollkeeper: A demo runs already in .*--dir/);
-    expect(await statusOf(`${first.facts.dataUrl}/api/v1/products`, first.facts.tokens.reader)).toBe(200);
-    await endProcess(first.child, 'SIGTERM');
-  });
-
-  test('what it writes is for its owner only', async () => {
-    const { child, facts } = await startDemoFacts();
-    const mode = execFileSync('stat', ['-c', '%a', facts.configPath], { encoding: 'utf8' }).trim();
-    expect(mode).toBe('600');
-    const log = readFileSync(join(folder, '.tollkeeper/tollkeeper.log'), 'utf8');
-    for (const secret of Object.values(facts.tokens)) expect(log).not.toContain(secret);
-    await endProcess(child, 'SIGTERM');
   });
 
   test('a folder that cannot be made ends it with a sentence, at once', async () => {

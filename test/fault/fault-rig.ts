@@ -9,6 +9,7 @@ import { expect } from 'vitest';
 import { type FaultProxy, startFaultProxy } from '../support/fault-proxy.js';
 import { call } from '../support/http-client.js';
 import { type Installation, type IssuedToken, startInstallation } from '../support/installation.js';
+import { startLoopClock } from '../support/loop-clock.js';
 import type { RedisOptions } from '../support/redis.js';
 import type { Sidecar } from '../support/sidecar.js';
 import { until } from '../support/until.js';
@@ -54,7 +55,7 @@ export interface FaultRig {
   burst(count: number, path?: string, atOnce?: number): Promise<readonly Call[]>;
   /** Sends requests, `atOnce` at a time, until it is stopped. */
   keepSending(atOnce: number, path?: string): { stop(): Promise<readonly Call[]> };
-  /** Sends until one request is answered `status`; answers how long that took, ms. */
+  /** Sends until one request is answered `status`; answers how long that took, ms by a {@link LoopClock}. */
   untilAnswered(status: number, path?: string): Promise<number>;
   readiness(sidecar?: number): Promise<{ readonly status: number; readonly text: string }>;
   metrics(sidecar?: number): Promise<string>;
@@ -145,9 +146,11 @@ export async function startFaultRig(options: FaultRigOptions = {}): Promise<Faul
       };
     },
     async untilAnswered(status, path) {
-      const startedAtMs = performance.now();
+      const clock = startLoopClock();
       await until(async () => (await send(path)).status === status);
-      return performance.now() - startedAtMs;
+      const waitedMs = clock.now();
+      clock.stop();
+      return waitedMs;
     },
     async readiness(sidecar = 0) {
       const { status, text } = await call(`${sidecars[sidecar]?.adminUrl}/readyz`);

@@ -5,6 +5,7 @@
 import type { Redis } from 'ioredis';
 import type { Pool } from 'undici';
 import { samplesOf } from '../support/exposition.js';
+import { type LoopClock, startLoopClock } from '../support/loop-clock.js';
 import { gapOutcome } from '../../src/accesslog/entry.js';
 
 /** One request as its client saw it. */
@@ -21,6 +22,8 @@ export interface Call {
   readonly cut: boolean;
   readonly startedAtMs: number;
   readonly tookMs: number;
+  /** The same by a {@link LoopClock}: for bounds, which a busy machine must not break. */
+  readonly waitedMs: number;
 }
 
 export interface CallOptions {
@@ -87,6 +90,7 @@ export class History {
   /** How often the upstream got each id. */
   readonly hits = new Map<string, number>();
   readonly #prefix = `h${Date.now().toString(36)}${Math.floor(Math.random() * 1e6).toString(36)}`;
+  readonly #clock: LoopClock = startLoopClock();
   #count = 0;
 
   /** Sends one request over a pool of the sidecar's and keeps what came of it; never rejects. */
@@ -95,6 +99,7 @@ export class History {
     this.#count += 1;
     const id = `${this.#prefix}-${this.#count}`;
     const startedAtMs = performance.now();
+    const waitedFrom = this.#clock.now();
     let status = 0;
     let slug = '';
     let retryAfter = '';
@@ -129,6 +134,7 @@ export class History {
       cut,
       startedAtMs,
       tookMs: performance.now() - startedAtMs,
+      waitedMs: this.#clock.now() - waitedFrom,
     };
     this.calls.push(call);
     return call;
