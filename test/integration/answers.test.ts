@@ -114,7 +114,7 @@ describe('a refusal', () => {
     const revoked = await call(products(), { token: token.secret });
     expect([revoked.status, slugOf(revoked)]).toEqual([401, 'token-revoked']);
 
-    const soon = new Date(Date.now() + 6000).toISOString();
+    const soon = new Date(Date.now() + 3000).toISOString();
     const brief = await installation.token('acme', '--name', 'brief', '--expires-at', soon);
     await expect
       .poll(async () => slugOf(await call(products(), { token: brief.secret })), { timeout: 20_000, interval: 50 })
