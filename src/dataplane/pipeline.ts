@@ -13,7 +13,7 @@ import type { AdmissionGate } from '../admission/batcher.js';
 import type { OutageLimits } from '../admission/outage.js';
 import { type LimitHeaders, rateFields } from '../admission/rate-headers.js';
 import type { AccessLog } from '../accesslog/writer.js';
-import { deny, type Denial } from '../core/problems.js';
+import type { Denial } from '../core/problems.js';
 import type { AuthFailures } from '../credential/auth-failures.js';
 import {
   type BearerCredential,
@@ -45,6 +45,19 @@ import type { Exchange, ExchangeOwner } from './exchange.js';
 import { upstreamRequest } from './forward.js';
 import type { Overload } from './overload.js';
 import { recordExchange } from './record.js';
+import {
+  badPath,
+  badQuery,
+  blocked,
+  notNormalPath,
+  overloaded,
+  quotaUsedUp,
+  rateLimited,
+  replayed,
+  shed,
+  signedBodyTooLarge,
+  storeAway,
+} from './refusals.js';
 import { bodyTooLarge } from './request-body.js';
 import { describeSelf, selfDescriptionPath, selfDescriptionRoute } from './self-description.js';
 import type { VerifyExchange } from './verify-exchange.js';
@@ -80,29 +93,6 @@ export interface PipelineParts {
   /** Id of the token imported with this SHA-256; null when there is none; rejects when Redis cannot say. */
   readonly findForeign: (sha256Hex: string) => Promise<string | null>;
 }
-
-export const badPath = deny(
-  'malformed-request',
-  'The path must be plain: no dot segments, empty segments or odd escapes.',
-);
-const notNormalPath = deny(
-  'malformed-request',
-  'Behind a proxy the path must be in its normal form: upper-case hex, no escapes of letters, digits or - . _ ~.',
-);
-export const badQuery = deny('malformed-request', 'The query holds a byte that no URI may hold.');
-export const signedBodyTooLarge = deny(
-  'body-too-large',
-  'The body of a signed request is larger than this service accepts.',
-);
-const blocked = deny('too-many-auth-failures', 'Too many invalid credentials came from this address.');
-export const replayed = deny('replayed-request', 'This signature was already used.');
-export const rateLimited = deny('rate-limit-exceeded', 'The rate limit of this token or its tenant is used up.');
-export const quotaUsedUp = deny('quota-exceeded', 'The quota of this token is used up.');
-export const storeAway = deny('store-unavailable', 'The token store cannot be asked at the moment.', {
-  retryAfterS: 1,
-});
-const overloaded = deny('overloaded', 'Too many requests wait to be admitted.', { retryAfterS: 1 });
-const shed = deny('overloaded', 'More is under way than can be answered in time.', { retryAfterS: 1 });
 
 /** A record that moves this often while one request is decided is written in a loop: give up rather than spin. */
 const roundsMax = 4;

@@ -23,16 +23,16 @@ import { HmacSecrets } from '../credential/hmac-secrets.js';
 import { parseMasterKeys } from '../credential/sealed-secret.js';
 import { outsideWindow, type Verification, verifyCredential } from '../credential/verify.js';
 import { authorize } from '../dataplane/authorize.js';
+import { routeOf } from '../dataplane/pipeline.js';
 import {
   badPath,
   badQuery,
   quotaUsedUp,
   rateLimited,
   replayed,
-  routeOf,
   signedBodyTooLarge,
   storeAway,
-} from '../dataplane/pipeline.js';
+} from '../dataplane/refusals.js';
 import { bodyTooLarge } from '../dataplane/request-body.js';
 import { selfDescriptionRoute } from '../dataplane/self-description.js';
 import { pipelineSettings } from '../dataplane/settings.js';

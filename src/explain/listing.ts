@@ -11,7 +11,7 @@ import {
 } from '../credential/extract.js';
 import { outsideWindow, signedBeforeRestore, standing, type Verification } from '../credential/verify.js';
 import { addressDenial, httpsDenial, routeDenial, scopeDenial, tenantDenial } from '../dataplane/authorize.js';
-import { quotaUsedUp, rateLimited, replayed } from '../dataplane/pipeline.js';
+import { quotaUsedUp, rateLimited, replayed } from '../dataplane/refusals.js';
 import type { AddressList } from '../http/forwarded.js';
 import type { Policy } from '../policy/routes.js';
 import { tenantLimits } from '../tenant/tenant.js';
