@@ -34,7 +34,7 @@ export const usage = `Usage: npm run bench -- [options]
   --rate N            requests/s over all connections, whatever the answers do; 0: a closed loop, each connection as
                       fast as it is answered; may be repeated: a run each (0 and 2000)
   --generator NAME    sockets, or autocannon: closed loop, no signed requests (sockets)
-  --repetitions N     runs a scenario, interleaved (3)
+  --repetitions N     runs a scenario, interleaved (3); 0: only report what the JSON file holds (with --append)
   --calm S            seconds a run waits at most until the machine is idle and at full speed (20)
   --json FILE         write every figure of every run
   --append            keep the runs that are in the JSON file already: a long benchmark can be made in pieces
@@ -75,7 +75,7 @@ export function parseOptions(argv: readonly string[]): BenchOptions | 'help' {
     connections: within('--connections', values.connections, 1, 4000),
     rates: values.rate.map((rate) => within('--rate', rate, 0, 1_000_000)),
     generator: generatorOf(values.generator),
-    repetitions: within('--repetitions', values.repetitions, 1, 100),
+    repetitions: within('--repetitions', values.repetitions, 0, 100),
     calmS: within('--calm', values.calm, 0, 3600),
     json: values.json,
     append: values.append,
