@@ -7,6 +7,7 @@ import { readInstallation } from '../redis/meta.js';
 import { displayTarget, type RedisConnection, type RedisTarget } from '../redis/target.js';
 import { type Check, fail, ok, warn } from './doctor-check.js';
 import { checkMasterKey } from './doctor-master-key.js';
+import { answers, checkCoverage, clusterGroup, joined, sentinelGroup } from './doctor-nodes.js';
 
 /** Beyond these, in ms, limits and expiry are decided on another time than the one people see. */
 const clockWarnMs = 2000;
@@ -17,7 +18,11 @@ export async function checkRedis(config: Config): Promise<Check[]> {
   const checks = await withRedis(
     'redis',
     () => redisSettings(config),
-    (redis) => checkTokenRedis(redis, config),
+    async (redis, target) => [
+      ...(await checkServers(redis, target, config)),
+      await checkInstallation(redis),
+      await checkSecrets(redis, config),
+    ],
   );
   if (config.logRedisUrl === undefined) return checks;
   const ofLog = await withRedis(
@@ -32,37 +37,75 @@ export async function checkRedis(config: Config): Promise<Check[]> {
 
 async function withRedis(
   name: string,
-  target: () => RedisTarget,
-  checks: (redis: RedisConnection) => Promise<Check[]>,
+  settings: () => RedisTarget,
+  checks: (redis: RedisConnection, target: RedisTarget) => Promise<Check[]>,
 ): Promise<Check[]> {
   let redis: RedisConnection;
-  let address: string;
+  let target: RedisTarget;
   try {
-    const redisTarget = target();
-    address = displayTarget(redisTarget);
-    redis = await connectOrFail(redisTarget);
+    target = settings();
+    redis = await connectOrFail(target);
   } catch (error) {
     if (error instanceof OperatorError) return [fail(name, 'cannot be used', error.message)];
     throw error;
   }
   try {
-    return [ok(name, address), ...(await checks(redis))];
+    return [ok(name, displayTarget(target)), ...(await checks(redis, target))];
   } finally {
     redis.disconnect();
   }
 }
 
-async function checkTokenRedis(redis: RedisConnection, config: Config): Promise<Check[]> {
+async function checkServers(redis: RedisConnection, target: RedisTarget, config: Config): Promise<Check[]> {
+  const needed = minReplicas(config);
+  const isOneServer = target.kind !== 'cluster' && target.kind !== 'sentinel';
+  if (isOneServer) return checkServer(redis, needed, minReplicasAdvice);
+  const group = target.kind === 'cluster' ? await clusterGroup(redis, target) : await sentinelGroup(target);
+  const { shared, nodes } = group;
+  const ofNodes = await Promise.all(
+    nodes.map(async ({ name, isPrimary, redis: node }) => {
+      try {
+        if (!(await answers(node))) {
+          const todo = 'Start it, or mend the network: while it is away there is no copy that takes over for it.';
+          return { name, checks: [fail('redis nodes', 'gives no answer', todo)] };
+        }
+        // A Cluster's primary that is cut off stops by itself.
+        const advice = target.kind === 'cluster' ? '' : minReplicasAdvice;
+        const checks = isPrimary ? await checkServer(node, needed, advice) : await checkReplica(node);
+        const coverage = target.kind === 'cluster' ? await checkCoverage(node) : [];
+        return { name, checks: [ok('redis nodes', 'answers'), ...checks, ...coverage] };
+      } finally {
+        node.disconnect();
+      }
+    }),
+  );
+  return [...shared, ...joined(ofNodes)];
+}
+
+const minReplicasAdvice =
+  'Set "min-replicas-to-write 1": a primary that is cut off then stops taking changes that get lost.';
+
+/** Everything of a server that takes writes. `advice`: about min-replicas-to-write 0; '' where it is right. */
+async function checkServer(redis: RedisConnection, needed: number, advice: string): Promise<Check[]> {
   const info = await readInfo(redis);
   return [
     checkVersion('redis version', info),
     await checkScripts(redis),
     await checkPersistence(redis, info),
     checkEviction(info),
-    await checkReplicas(redis, info, minReplicas(config)),
+    await checkReplicas(redis, info, needed, advice),
     await checkClock(redis),
-    await checkInstallation(redis),
-    await checkSecrets(redis, config),
+  ];
+}
+
+/** What must hold of a replica on the day on which it is the primary. */
+async function checkReplica(redis: RedisConnection): Promise<Check[]> {
+  const info = await readInfo(redis);
+  return [
+    checkVersion('redis version', info),
+    await checkPersistence(redis, info),
+    checkEviction(info),
+    await checkClock(redis),
   ];
 }
 
@@ -178,7 +221,7 @@ function checkEviction(info: Info): Check {
   return warn(check, `${policy}, memory ${Math.round(usedShare * 100)} % used`, todo);
 }
 
-async function checkReplicas(redis: RedisConnection, info: Info, needed: number): Promise<Check> {
+async function checkReplicas(redis: RedisConnection, info: Info, needed: number, advice: string): Promise<Check> {
   const check = 'redis replicas';
   if (isRefusal(info)) return notTold(check, info, '+info');
   if (info.get('role') === 'slave') {
@@ -197,12 +240,7 @@ async function checkReplicas(redis: RedisConnection, info: Info, needed: number)
     return warn(check, `${connected} connected; min-replicas-to-write not told: ${minimum.refusal}`, todo);
   }
   const found = `${connected} connected, min-replicas-to-write ${minimum}`;
-  if (minimum !== '0') return ok(check, found);
-  return warn(
-    check,
-    found,
-    'Set "min-replicas-to-write 1": a primary that is cut off then stops taking changes that get lost.',
-  );
+  return minimum !== '0' || advice === '' ? ok(check, found) : warn(check, found, advice);
 }
 
 async function checkClock(redis: RedisConnection): Promise<Check> {

@@ -1,6 +1,7 @@
 /** `tollkeeper doctor`: is everything that `serve` relies on as it should be, and what is to be done if not. */
 import type { Command } from 'commander';
 import { type ConfigSources, problemLine, readConfig } from '../config/load.js';
+import { configKeys } from '../config/schema.js';
 import { OperatorError } from '../core/failure.js';
 import { configSources } from './config-option.js';
 import type { CliContext } from './context.js';
@@ -30,6 +31,9 @@ export function registerDoctor(program: Command, context: CliContext): void {
   addJsonOption(command);
 }
 
+/** What the connections to Redis are made of. */
+const redisKeys = configKeys.filter((key) => /^(redis|logRedis)/.test(key));
+
 /** Every check. What a problem of the configuration touches is left out: it has been named already. */
 export async function examine(sources: ConfigSources): Promise<Check[]> {
   const { config, problems } = readConfig(sources);
@@ -40,9 +44,7 @@ export async function examine(sources: ConfigSources): Promise<Check[]> {
     ...problems.map((problem) => fail('configuration', problemLine(problem), todo)),
     ...(problems.length === 0 ? [ok('configuration', 'no problem')] : []),
     ...checkSettings(config).filter(({ check }) => untouched(check)),
-    ...(untouched('redisUrl', 'logRedisUrl', 'redisTlsCa', 'redisTlsCert', 'redisTlsKey')
-      ? (await checkRedis(config)).filter(({ check }) => untouched(check))
-      : []),
+    ...(untouched(...redisKeys) ? (await checkRedis(config)).filter(({ check }) => untouched(check)) : []),
     ...(untouched('upstream') ? await checkUpstream(config) : []),
     checkDescriptors(config),
   ];

@@ -6,6 +6,9 @@ import type { Config } from '../config/schema.js';
 import { configOf } from './config-option.js';
 import type { CliContext } from './context.js';
 
+/** From the end of the work to that of the process, at most, ms. */
+const exitAfterMs = 1000;
+
 export function registerServe(program: Command, context: CliContext): void {
   const command = program
     .command('serve')
@@ -31,6 +34,8 @@ export function registerServe(program: Command, context: CliContext): void {
       await app.close();
       process.off('SIGHUP', reload);
       process.off('SIGUSR2', restart);
+      // All is written and closed: a connection that is being given up must not keep the process.
+      setTimeout(() => process.exit(), exitAfterMs).unref();
       if (failure instanceof Error) throw failure;
     });
 }

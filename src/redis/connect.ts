@@ -38,7 +38,7 @@ export function connect(target: RedisTarget, purpose: ConnectionPurpose): RedisC
 
 /** One server at a time. */
 function connectServer(target: ServerTarget | SentinelTarget, purpose: ConnectionPurpose): Redis {
-  return new Redis({
+  return new LastingRedis({
     ...(target.kind === 'sentinel' ? sentinelOptions(target) : addressOf(target)),
     ...behaviour(target, purpose),
     enableOfflineQueue: purpose === 'changes',
@@ -46,6 +46,34 @@ function connectServer(target: ServerTarget | SentinelTarget, purpose: Connectio
     // A replica that was promoted away from under us: find the new primary.
     reconnectOnError: (error) => (error.message.startsWith('READONLY') ? 1 : false),
   });
+}
+
+/**
+ * Comes back until it is closed on purpose. ioredis gives a connection up for good when it is disconnected while it asks
+ * Sentinels for the primary, as its own failover detector does.
+ */
+class LastingRedis extends Redis {
+  #isClosed = false;
+
+  constructor(options: ConnectionOptions) {
+    super(options);
+    this.on('end', () => {
+      if (this.#isClosed) return;
+      setTimeout(() => {
+        if (!this.#isClosed && this.status === 'end') this.connect().catch(() => {});
+      }, reconnectDelayMs(1)).unref();
+    });
+  }
+
+  override disconnect(reconnect = false): void {
+    if (!reconnect) this.#isClosed = true;
+    super.disconnect(reconnect);
+  }
+
+  override quit(...args: Parameters<Redis['quit']>): ReturnType<Redis['quit']> {
+    this.#isClosed = true;
+    return super.quit(...args);
+  }
 }
 
 /** A node's connection is never taken up again: when it is lost, the map of slots is read anew. */

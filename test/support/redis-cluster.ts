@@ -4,6 +4,7 @@
  */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
+import { Redis } from 'ioredis';
 import { freePort } from './ports.js';
 import { findExecutable } from './process.js';
 import { type RedisServer, startRedis } from './redis.js';
@@ -15,7 +16,8 @@ export interface ClusterNode {
   /** `127.0.0.1:port`. */
   readonly name: string;
   readonly id: string;
-  readonly isPrimary: boolean;
+  /** Of the primary it follows; '' of a primary. */
+  readonly primaryId: string;
   /** Of the node's own view: alive and in contact. */
   readonly isUp: boolean;
   /** First and last of each range. */
@@ -40,20 +42,28 @@ export interface RedisCluster {
 
 /** Starts the six nodes and answers when the cluster is healthy. `args`: of every redis-server. */
 export async function startRedisCluster(args: readonly string[] = []): Promise<RedisCluster> {
-  const servers = await Promise.all(Array.from({ length: 6 }, () => startNode(args)));
+  const started = await Promise.all(Array.from({ length: 6 }, () => startNode(args)));
+  const servers = started.map(({ server }) => server);
   const names = servers.map(({ port }) => `127.0.0.1:${port}`);
-  await redisCli('--cluster', 'create', ...names, '--cluster-replicas', '1', '--cluster-yes');
+  const withBus = started.map(({ busPort }, at) => `${names[at]}@${busPort}`);
+  await redisCli('--cluster', 'create', ...withBus, '--cluster-replicas', '1', '--cluster-yes');
 
   const server = (name: string): RedisServer => {
     const found = servers[names.indexOf(name)];
     if (found === undefined) throw new Error(`there is no node ${name}`);
     return found;
   };
-  const clients = servers.map((each) => each.client());
+  // A question to a server that was killed is answered by an error at once, and asked of another one.
+  const clients = servers.map(({ port }) => {
+    const options = { maxRetriesPerRequest: 0, enableOfflineQueue: false, commandTimeout: 1000 } as const;
+    const client = new Redis({ port, host: '127.0.0.1', ...options, retryStrategy: () => 50 });
+    client.on('error', () => {});
+    return client;
+  });
   const view = async (): Promise<readonly ClusterNode[]> => {
     for (const client of clients) {
-      if (client.status !== 'ready') continue;
-      return parseNodes(String(await client.cluster('NODES')));
+      const text = await client.cluster('NODES').catch(() => '');
+      if (typeof text === 'string' && text !== '') return parseNodes(text);
     }
     throw new Error('no node of the cluster is up');
   };
@@ -66,8 +76,11 @@ export async function startRedisCluster(args: readonly string[] = []): Promise<R
     until(async () => {
       const states = await Promise.all(
         clients.map(async (client) => {
-          if (client.status !== 'ready') return false;
-          const [cluster, replication] = await Promise.all([client.cluster('INFO'), client.info('replication')]);
+          const replies = await Promise.all([client.cluster('INFO'), client.info('replication')]).catch(
+            () => undefined,
+          );
+          if (replies === undefined) return false;
+          const [cluster, replication] = replies;
           const isInStep = /role:master/.test(replication)
             ? /connected_slaves:[1-9]/.test(replication) && /state=online/.test(replication)
             : /master_link_status:up/.test(replication);
@@ -89,6 +102,7 @@ export async function startRedisCluster(args: readonly string[] = []): Promise<R
       if (from !== to) await migrate(slot, from, to);
     },
     async stop() {
+      for (const client of clients) client.disconnect();
       await Promise.all(servers.map((each) => each.stop()));
     },
   };
@@ -116,13 +130,14 @@ export async function startRedisCluster(args: readonly string[] = []): Promise<R
   }
 }
 
-async function startNode(args: readonly string[]): Promise<RedisServer> {
-  // The bus listens 10,000 above: where that is no port, another one is taken.
-  let port = await freePort();
-  while (port > 55_000) port = await freePort();
+async function startNode(args: readonly string[]): Promise<{ server: RedisServer; busPort: number }> {
+  const [port, busPort] = [await freePort(), await freePort()];
   const own = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '1000', '--cluster-replica-validity-factor', '0'];
   const replication = ['--repl-diskless-sync-delay', '0', '--repl-ping-replica-period', '1'];
-  return startRedis({ port, args: [...own, ...replication, ...args] });
+  // Else a primary that is away stops all others too.
+  const alone = ['--cluster-require-full-coverage', 'no'];
+  const bus = ['--cluster-port', String(busPort)];
+  return { server: await startRedis({ port, args: [...own, ...bus, ...alone, ...replication, ...args] }), busPort };
 }
 
 async function redisCli(...args: readonly string[]): Promise<void> {
@@ -137,11 +152,11 @@ function parseNodes(text: string): ClusterNode[] {
     .trim()
     .split('\n')
     .map((line) => {
-      const [id = '', address = '', flags = '', , , , , link = '', ...slots] = line.split(' ');
+      const [id = '', address = '', flags = '', primaryId = '', , , , link = '', ...slots] = line.split(' ');
       return {
         id,
         name: address.replace(/@.*$/, ''),
-        isPrimary: flags.split(',').includes('master'),
+        primaryId: primaryId === '-' ? '' : primaryId,
         isUp: link === 'connected' && !/fail|handshake/.test(flags),
         slots: slots
           .filter((range) => /^\d/.test(range))

@@ -1,0 +1,130 @@
+/**
+ * A primary with two replicas, watched by three Sentinels, all real processes on this machine with timeouts as low as
+ * they go. Replicas and Sentinels reach the first primary through a proxy that can cut it off from them.
+ */
+import type { ChildProcess } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Redis } from 'ioredis';
+import { type FaultProxy, startFaultProxy } from './fault-proxy.js';
+import { freePort } from './ports.js';
+import { endProcess, spawnTied } from './process.js';
+import { type RedisServer, redisServerProgram, startRedis } from './redis.js';
+import { until } from './until.js';
+
+export interface SentinelGroup {
+  /** For `TOLLKEEPER_REDIS_SENTINELS`. */
+  readonly sentinels: string;
+  /** For `TOLLKEEPER_REDIS_SENTINEL_NAME`. */
+  readonly name: string;
+  readonly servers: readonly RedisServer[];
+  /** Between the first server, which is the primary at the start, and everybody else. */
+  readonly link: FaultProxy;
+  /** The server that all Sentinels name, once they agree. */
+  primary(): Promise<RedisServer>;
+  /** Brings a killed server back, without its data, as a replica of the primary of this moment. */
+  rejoin(server: RedisServer): Promise<void>;
+  /** Answers when the Sentinels name a primary that is one, and as many replicas as there are others follow it. */
+  healthy(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+const groupName = 'tollkeeper';
+
+/** Starts six processes and answers when the group is healthy. `args`: of every redis-server. */
+export async function startSentinelGroup(args: readonly string[] = []): Promise<SentinelGroup> {
+  const dir = mkdtempSync(join(tmpdir(), 'tk-sentinel-'));
+  const ports = [await freePort(), await freePort(), await freePort()];
+  const [primaryPort = 0] = ports;
+  const link = await startFaultProxy({ port: primaryPort });
+  const known = [link.port, ...ports.slice(1)];
+  const common = ['--repl-diskless-sync-delay', '0', '--repl-ping-replica-period', '1', ...args];
+  const servers = await Promise.all(
+    ports.map((port, at) => {
+      const follows = at === 0 ? [] : ['--replicaof', '127.0.0.1', String(link.port)];
+      return startRedis({ port, args: [...common, '--replica-announce-port', String(known[at]), ...follows] });
+    }),
+  );
+  const sentinelPorts = [await freePort(), await freePort(), await freePort()];
+  const sentinels = await Promise.all(sentinelPorts.map((port) => startSentinel(dir, port, link.port)));
+  const asked = sentinelPorts.map((port) => new Redis({ port, host: '127.0.0.1' }));
+  for (const client of asked) client.on('error', () => {});
+  const clients = servers.map((server) => server.client());
+
+  const primaryAt = async (): Promise<number> => {
+    const answers = await Promise.all(
+      asked.map((client) => client.call('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', groupName)),
+    );
+    const named = new Set(answers.map((answer) => Number((answer as string[])[1])));
+    const [port] = named;
+    return named.size === 1 && port !== undefined ? known.indexOf(port) : -1;
+  };
+  const healthy = (): Promise<void> =>
+    until(async () => {
+      const at = await primaryAt();
+      const primary = clients[at];
+      if (primary?.status !== 'ready') return false;
+      const info = await primary.info('replication');
+      if (!/role:master/.test(info) || (info.match(/state=online/g) ?? []).length !== servers.length - 1) return false;
+      const seen = await Promise.all(
+        asked.map((client) => client.call('SENTINEL', 'CKQUORUM', groupName).catch(() => '')),
+      );
+      return seen.every((text) => String(text).startsWith('OK 3'));
+    }, 60_000);
+  await healthy();
+  return {
+    sentinels: sentinelPorts.map((port) => `127.0.0.1:${port}`).join(','),
+    name: groupName,
+    servers,
+    link,
+    async primary() {
+      let found: RedisServer | undefined;
+      await until(async () => {
+        found = servers[await primaryAt()];
+        return found !== undefined;
+      });
+      return found as RedisServer;
+    },
+    healthy,
+    async rejoin(server) {
+      const at = await primaryAt();
+      await server.restart({ keepData: false });
+      // Sentinels would tell it too, some eight seconds later.
+      const client = server.client();
+      await client.replicaof('127.0.0.1', known[at] ?? 0);
+      client.disconnect();
+    },
+    async stop() {
+      for (const client of asked) client.disconnect();
+      await Promise.all(sentinels.map((child) => endProcess(child, 'SIGKILL')));
+      await Promise.all(servers.map((server) => server.stop()));
+      await link.stop();
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+async function startSentinel(dir: string, port: number, primaryPort: number): Promise<ChildProcess> {
+  const file = join(dir, `sentinel-${port}.conf`);
+  const settings = [
+    `port ${port}`,
+    'bind 127.0.0.1',
+    `dir ${dir}`,
+    `sentinel monitor ${groupName} 127.0.0.1 ${primaryPort} 2`,
+    `sentinel down-after-milliseconds ${groupName} 1000`,
+    `sentinel failover-timeout ${groupName} 3000`,
+    `sentinel parallel-syncs ${groupName} 2`,
+  ];
+  writeFileSync(file, `${settings.join('\n')}\n`);
+  const child = spawnTied(redisServerProgram(), [file, '--sentinel'], { stdio: ['ignore', 'pipe', 'pipe'] });
+  await new Promise<void>((resolve, reject) => {
+    let output = '';
+    child.stdout?.on('data', (chunk: Buffer) => {
+      output += chunk.toString();
+      if (output.includes('+monitor')) resolve();
+    });
+    child.once('exit', () => reject(new Error(`a Sentinel ended at its start:\n${output}`)));
+  });
+  return child;
+}
