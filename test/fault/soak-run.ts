@@ -19,7 +19,8 @@ export interface SoakReport {
   readonly outcomes: Readonly<Record<string, number>>;
   /** Faults in their order, with the seconds they began and ended. */
   readonly faults: readonly { readonly name: string; readonly from: number; readonly to: number }[];
-  /** Server errors and missing answers while nothing was wrong. */
+  /** Server errors and missing answers while nothing was wrong: how many, and the first of them. */
+  readonly unexpectedCount: number;
   readonly unexpected: readonly Call[];
   /** MiB of resident memory: after the warm-up (a fifth of the time), at the end, at most. */
   readonly residentMiB: { readonly warm: number; readonly end: number; readonly most: number };
@@ -202,6 +203,7 @@ export async function runSoak({ seconds, rate, progress = () => {} }: SoakOption
       requests: calls.length,
       outcomes: rig.history.outcomes(),
       faults: done.map(({ name, from, to }) => ({ name, from: Math.round(from), to: Math.round(to) })),
+      unexpectedCount: unexpected.length,
       unexpected: unexpected.slice(0, 20),
       residentMiB: {
         warm: mebibytes(warm[0]?.[1] ?? 0),
