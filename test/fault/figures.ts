@@ -93,13 +93,17 @@ function aborts(): Promise<object> {
     };
     await round(3000);
     const before = { descriptors: descriptors(), residentMiB: Math.round(residentBytes(pid) / 2 ** 20) };
-    await round(10_000);
-    await until(() => descriptors() <= before.descriptors + 5).catch(() => {});
-    const after = { descriptors: descriptors(), residentMiB: Math.round(residentBytes(pid) / 2 ** 20) };
-    return { aborts: 10_000, before, after };
+    // What grows with each round leaks.
+    const after: object[] = [];
+    for (let time = 0; time < 3; time += 1) {
+      await round(10_000);
+      await until(() => descriptors() <= before.descriptors + 5).catch(() => {});
+      after.push({ descriptors: descriptors(), residentMiB: Math.round(residentBytes(pid) / 2 ** 20) });
+    }
+    return { aborts: 10_000, before, 'after each of three rounds': after };
   };
-  // Their requests carry no id of the history: it has nothing to judge.
-  return withRig({}, measure, false);
+  // A heap with room is not collected, so this one has little. The requests carry no id that the history could judge.
+  return withRig({ env: { NODE_OPTIONS: '--max-old-space-size=52' } }, measure, false);
 }
 
 /** 4 sidecars, 100,000 calls, a limit far below, and replies that are lost. */
