@@ -1,6 +1,7 @@
 /** `tollkeeper logs`: the access log of one or all tenants, past or as it is written. */
 import { type Command, Option } from 'commander';
 import { gapOutcome } from '../accesslog/entry.js';
+import { type ExportFormat, exportText } from '../accesslog/export.js';
 import { follow } from '../accesslog/follow.js';
 import { entryView, type LogFilter, type LoggedEntry } from '../accesslog/logged-entry.js';
 import { type LogRange, readBackward, readForward } from '../accesslog/reader.js';
@@ -12,7 +13,9 @@ import { keys } from '../redis/keys.js';
 import type { RedisConnection } from '../redis/target.js';
 import { configOf } from './config-option.js';
 import type { CliContext } from './context.js';
+import { registerLogsVerify } from './logs-verify.js';
 import { printable } from './output.js';
+import { pastTime } from './past-time.js';
 
 interface LogsOptions {
   readonly tenant?: string;
@@ -21,6 +24,10 @@ interface LogsOptions {
   readonly token?: string;
   readonly status?: string;
   readonly path?: string;
+  readonly method?: string;
+  readonly ip?: string;
+  readonly until?: string;
+  readonly export?: string;
   readonly limit?: string;
   readonly json?: boolean;
 }
@@ -39,15 +46,28 @@ export function registerLogs(program: Command, context: CliContext): void {
     .option('--token <id>', 'only requests with this token')
     .option('--status <status>', 'only this status (404) or class (4xx)')
     .option('--path <prefix>', 'only paths that begin with this')
+    .option('--method <method>', 'only this method')
+    .option('--ip <address>', 'only from this address, as it is logged')
+    .option('--until <time>', 'until this time')
+    .option('--export <format>', 'print a file of all entries instead: ndjson or csv')
     .option('--limit <n>', 'only the newest N entries')
     .addOption(new Option('--json', 'print JSON, one object a line'))
     .action((options: LogsOptions) => printLogs(configOf(command, context), options, context));
+  registerLogsVerify(command, context);
 }
 
 async function printLogs(config: Config, options: LogsOptions, context: CliContext): Promise<void> {
-  const filter: LogFilter = { tokenId: options.token, status: statusRange(options.status), pathPrefix: options.path };
+  const filter: LogFilter = {
+    tokenId: options.token,
+    status: statusRange(options.status),
+    pathPrefix: options.path,
+    method: options.method?.toUpperCase(),
+    ip: options.ip,
+  };
+  const format = exportFormat(options);
   const limit = options.limit === undefined ? undefined : wholeNumber(options.limit);
   const sinceMs = options.since === undefined ? undefined : sinceTime(options.since, Date.now());
+  const toMs = options.until === undefined ? Date.now() + dayMs : pastTime('--until', options.until, Date.now());
   const log = await connectOrFail(logRedisSettings(config));
   const store = config.logRedisUrl === undefined ? log : await connectOrFail(redisSettings(config));
   const tenants = (): Promise<string[]> => tenantsOf(store, options.tenant);
@@ -57,7 +77,8 @@ async function printLogs(config: Config, options: LogsOptions, context: CliConte
     const writtenBeforeMs = options.follow === true ? await redisTimeMs(log) : undefined;
     if (options.follow !== true || sinceMs !== undefined || limit !== undefined) {
       const fromMs = sinceMs ?? Date.now() - (config.logRetentionDays + 1) * dayMs;
-      const range = { tenants: await tenants(), fromMs, toMs: Date.now() + dayMs, writtenBeforeMs, filter };
+      const range = { tenants: await tenants(), fromMs, toMs, writtenBeforeMs, filter };
+      if (format !== undefined) return await printFile(log, range, format, context);
       await printPast(log, range, limit ?? (sinceMs === undefined ? limitDefault : undefined), print);
     }
     if (writtenBeforeMs !== undefined) await printLive(config, tenants, filter, writtenBeforeMs, print);
@@ -65,6 +86,25 @@ async function printLogs(config: Config, options: LogsOptions, context: CliConte
     log.disconnect();
     store.disconnect();
   }
+}
+
+/** @throws OperatorError (exit code 2) for a format that is none, or what does not go with a file. */
+function exportFormat({ export: format, follow, limit }: LogsOptions): ExportFormat | undefined {
+  if (format === undefined) return undefined;
+  if (format !== 'ndjson' && format !== 'csv') throw new OperatorError('--export must be ndjson or csv.', 2);
+  if (follow === true || limit !== undefined) {
+    throw new OperatorError('--export prints all entries that are asked for: leave out --follow and --limit.', 2);
+  }
+  return format;
+}
+
+async function printFile(
+  redis: RedisConnection,
+  range: LogRange,
+  format: ExportFormat,
+  context: CliContext,
+): Promise<void> {
+  for await (const text of exportText(readForward(redis, range), format)) context.out(text.replace(/\r?\n$/, ''));
 }
 
 async function printPast(

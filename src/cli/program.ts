@@ -60,6 +60,11 @@ export const commandEntries: readonly CommandEntry[] = [
     load: async () => (await import('./logs.js')).registerLogs,
   },
   {
+    name: 'usage',
+    description: 'calls, success, response times, routes and refusals of a token or tenant',
+    load: async () => (await import('./usage.js')).registerUsage,
+  },
+  {
     name: 'explain',
     description: 'say why a request is admitted or refused: every check in order; nothing is charged or used up',
     load: async () => (await import('./explain.js')).registerExplain,
