@@ -62,7 +62,7 @@ test('a full disk: 503 and /readyz says why, and all goes on by itself when ther
   }
   mountedAt = disk;
   rig = await startFaultRig({ redis: { dir: disk, appendonly: true, args: ['--appendfsync', 'everysec'] } });
-  expect((await rig.send()).status).toBe(200);
+  await rig.untilAnswered(200);
   const ballast = join(disk, 'ballast');
   fillDisk(ballast);
   await until(async () => {
