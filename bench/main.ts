@@ -80,11 +80,13 @@ async function runAll(
   kept: readonly Run[],
 ): Promise<Run[]> {
   const runs: Run[] = [];
+  // Ratios are taken within a repetition: a later piece is one of its own.
+  const keptRepetitions = Math.max(0, ...kept.map((run) => run.repetition));
   for (let each = 1; each <= options.repetitions; each++) {
     for (const scenario of list) {
       for (const wanted of options.rates) {
         const rate = Math.min(wanted, scenario.rateMax ?? wanted);
-        const repetition = each + kept.filter((run) => run.scenario === scenario.name && run.rate === rate).length;
+        const repetition = each + keptRepetitions;
         await calm.wait(options.calmS * 1000);
         const before = calm.slowdown();
         const runOptions = { ...options, rate, profileDir: options.profile };
