@@ -8,7 +8,9 @@
 -- cluster: one slot, {admin}
 
 redis.call('DEL', KEYS[1])
-for i = 2, 3 do
+-- From a known place the others were not counted.
+local known = tonumber(redis.call('ZSCORE', KEYS[4], ARGV[1]) or '0') > tonumber(ARGV[2])
+for i = 2, known and 1 or 3 do
   if tonumber(redis.call('GET', KEYS[i]) or '0') > 0 then redis.call('DECR', KEYS[i]) end
 end
 redis.call('ZADD', KEYS[4], tonumber(ARGV[2]) + tonumber(ARGV[3]), ARGV[1])

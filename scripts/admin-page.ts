@@ -56,6 +56,13 @@ const opening = [
   '- **Lists** take `page` (from 1) and `per_page` (at most 100, default 25) and answer `{data, meta}`.',
   '- **Lost updates**: an answer with a `version` has it as `ETag`; a PATCH with `If-Match` is 412 when somebody else was',
   '  faster.',
+  '- **Repeats**: a POST with an `Idempotency-Key` runs once in 24 hours and is answered again as the first time, with',
+  '  `Idempotent-Replayed: true` ([ADR 13](adr/0013-idempotency.md)).',
+  '- **Sessions** (`POST /v1/login`) end after 30 minutes without a request and 12 hours after the login, both configurable;',
+  '  every change needs the header `X-Tollkeeper-Request: 1` and the own origin. Revoking, deleting, revealing, changing a',
+  '  user and making a key ask for the password again in `X-Confirm-Password`, unless the login is less than five minutes',
+  '  old ([ADR 11](adr/0011-confirmation-and-roles.md)). Guessing is limited ([ADR 12](adr/0012-login-limits.md)).',
+  '- **Every change** is in the audit log ([ADR 10](adr/0010-audit.md)).',
   '- **Bodies** are JSON of up to 64 KiB. Requests are limited by principal (`TOLLKEEPER_ADMIN_REQUESTS_PER_MINUTE`).',
   '- **CORS** is off, and the Host header must be one that no stranger can own.',
 ];

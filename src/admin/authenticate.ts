@@ -2,6 +2,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
 import { AuthFailures } from '../credential/auth-failures.js';
+import { LRUCache } from 'lru-cache';
 import type { TrustedProxies } from '../http/forwarded.js';
 import type { Principal } from '../management/principal.js';
 import type { AdminKeys } from '../user/admin-key.js';
@@ -29,11 +30,14 @@ export interface Authenticated {
 
 /** Failed credentials per address and minute. */
 const failuresMax = 30;
+const rightMax = 10_000;
 
 export class Authenticator {
   readonly #parts: AuthenticatorParts;
   readonly #adminKeyDigest: Buffer | undefined;
   readonly #failures = new AuthFailures(failuresMax);
+  /** SHA-256 of the credentials that were right, as they were sent. */
+  readonly #wasRight = new LRUCache<string, true>({ max: rightMax });
 
   constructor(parts: AuthenticatorParts) {
     this.#parts = parts;
@@ -71,19 +75,30 @@ export class Authenticator {
       throw new AdminRefusal('admin-credentials-missing', 'Send an admin key in Authorization, or log in.');
     }
     const address = this.addressOf(request);
-    const blockedForS = this.#failures.blockedForS(address, performance.now());
-    if (blockedForS > 0) {
-      throw new AdminRefusal('too-many-requests', 'Too many invalid credentials from this address.', blockedForS);
-    }
+    // The id of a session cannot be guessed, and one that has ended is nobody's fault: only keys count as failures.
     const found =
       sessionId === undefined
-        ? await this.#holderOf(authorization ?? '', address)
+        ? await this.#holderOfCounted(authorization ?? '', address)
         : await this.#holderOfSession(sessionId, address);
     if (found === undefined) {
-      this.#failures.count(address, performance.now());
       throw new AdminRefusal('admin-credentials-invalid', 'The admin key or session is not valid, or has ended.');
     }
     if (found.session !== undefined && request.method !== 'GET') this.requireSameSite(request);
+    return found;
+  }
+
+  /** A key that was right before is not held up by what others try from its address; it is checked all the same. */
+  async #holderOfCounted(authorization: string, address: string): Promise<Authenticated | undefined> {
+    const digest = sha256(authorization).toString('hex');
+    const blockedForS = this.#failures.blockedForS(address, performance.now());
+    if (blockedForS > 0 && !this.#wasRight.has(digest)) {
+      throw new AdminRefusal('too-many-requests', 'Too many invalid admin keys from this address.', blockedForS);
+    }
+    const found = await this.#holderOf(authorization, address);
+    if (found === undefined) {
+      this.#wasRight.delete(digest);
+      this.#failures.count(address, performance.now());
+    } else this.#wasRight.set(digest, true);
     return found;
   }
 

@@ -46,6 +46,7 @@ export async function serve(config: Config, logger: Logger = createLogger(config
   const people = openAdminApi(config, () => current.policy, logger);
   const admin = new AdminServer({
     listen: config.adminListen,
+    hosts: config.adminHosts,
     metrics: () => data.exposition(),
     readiness: () => data.readiness(),
     logger,

@@ -13,7 +13,8 @@ import type { RunScript, ScriptContract } from '../redis/scripts.js';
 import type { Store } from '../redis/store.js';
 
 /** Contracts of this file's scripts. */
-const loginScripts = {
+/** Contracts of this file’s scripts. */
+export const loginScripts = {
   charge: {
     name: 'login-charge',
     keys: ['pair', 'address', 'account', 'known'],

@@ -1,9 +1,10 @@
+import { Ajv2020 } from 'ajv/dist/2020.js';
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { adminDocument, type OpenApiDocument } from '../../scripts/admin-document.js';
 import { keys } from '../../src/redis/keys.js';
-import { type AdminRig, Browser, populate, startAdminRig } from '../support/admin-rig.js';
-import { operator } from '../support/management.js';
+import { type AdminRig, type Asked, Browser, populate, startAdminRig } from '../support/admin-rig.js';
+import { openManagement, operator } from '../support/management.js';
 import { arbitraryOf, resolve } from '../support/schema-values.js';
 
 let rig: AdminRig;
@@ -29,6 +30,9 @@ interface Route {
   readonly open: boolean;
   readonly body: Record<string, unknown> | undefined;
   readonly query: readonly { readonly name: string; readonly schema: Record<string, unknown> }[];
+  readonly answers: Readonly<
+    Record<string, { readonly content?: Readonly<Record<string, { readonly schema: unknown }>> }>
+  >;
 }
 
 /** Every route that the document names: a new one cannot be forgotten. */
@@ -39,9 +43,11 @@ function routes(): Route[] {
         operationId,
         security,
         requestBody,
+        responses,
         parameters = [],
       } = operation as {
         operationId: string;
+        responses: Route['answers'];
         security?: readonly unknown[];
         requestBody?: { content: Record<string, { schema: Record<string, unknown> }> };
         parameters?: { in: string; name: string; schema: Record<string, unknown> }[];
@@ -53,6 +59,7 @@ function routes(): Route[] {
         open: security?.length === 0,
         body: requestBody?.content['application/json']?.schema,
         query: parameters.filter((parameter) => parameter.in === 'query'),
+        answers: responses,
       };
     }),
   );
@@ -163,34 +170,67 @@ test('no route but the open ones answers without a credential, and a body is not
 
 describe('whatever is sent', () => {
   const path = { tenant: 'acme', id: '', user: 'ann', key: '000000000000', session: 'x' };
+  /** So that an answer of each kind is held against its promise. */
+  const mustSucceed = [
+    'createTenant',
+    'listTenants',
+    'showTenant',
+    'updateTenant',
+    'createToken',
+    'importToken',
+    'listTokens',
+    'showToken',
+    'updateToken',
+    'rotateToken',
+    'revokeToken',
+    'listScopes',
+    'listAudit',
+    'verifyAudit',
+    'createUser',
+    'listUsers',
+    'showUser',
+    'createAdminKey',
+    'listAdminKeys',
+    'showMe',
+  ];
   /** Would end the rig, or what other tests build on. */
   const spared = new Set(['login', 'logout', 'changeMyPassword']);
 
-  test('no route fails, each answers JSON with a type, and what its document promises when it succeeds', async () => {
-    const all = rig.management.as(operator);
-    const { token } = await all.createToken('acme', { name: 'to be tried' });
+  /** Holds an answer against what the document says of its route and status. */
+  function promised({ id, answers }: Route, { status, json }: Asked): void {
+    const { content } = answers[status] ?? answers.default ?? {};
+    const media = content?.[status < 400 ? 'application/json' : 'application/problem+json'];
+    if (media === undefined) throw new Error(`the document of ${id} has no ${status}`);
+    const validate = new Ajv2020({ strict: false, validateFormats: false }).compile(resolve(media.schema, document));
+    expect([id, status, json, validate(json), validate.errors]).toEqual([id, status, json, true, null]);
+  }
+
+  test('no route fails, and each answers what its document promises', async () => {
+    const { token } = await rig.management.as(operator).createToken('acme', { name: 'to be tried' });
+    const succeeded = new Set<string>();
     for (const route of routes().filter(({ id, method }) => method !== 'DELETE' && !spared.has(id))) {
+      const ask = async (body: unknown, query: Readonly<Record<string, string>>): Promise<void> => {
+        const search = new URLSearchParams(query).toString();
+        const answer = await rig.ask(`${filled(route.path, { ...path, id: token.id })}?${search}`, {
+          method: route.method,
+          ...(route.method === 'GET' ? {} : { body: body === undefined ? '{}' : body }),
+        });
+        expect([route.id, body, query, answer.status < 500]).toEqual([route.id, body, query, true]);
+        expect(answer.headers.get('content-type')).toMatch(/^application\/(problem\+json|json; charset=utf-8)$/);
+        promised(route, answer);
+        if (answer.status < 300) succeeded.add(route.id);
+      };
+      await ask(goodBodies[route.id], {});
       const schema = route.body === undefined ? undefined : resolve(route.body, document);
       const bodies = schema === undefined ? fc.constant(undefined) : arbitraryOf(schema);
-      const queries = fc.record(
-        Object.fromEntries(
-          route.query.map(({ name }) => [name, fc.oneof(fc.string({ unit: 'binary' }), fc.bigInt().map(String))]),
-        ),
-        { requiredKeys: [] },
-      );
+      const text = fc.oneof(fc.string({ unit: 'binary' }), fc.bigInt().map(String));
+      const queries = fc.record(Object.fromEntries(route.query.map(({ name }) => [name, text])), { requiredKeys: [] });
       await fc.assert(
-        fc.asyncProperty(bodies, queries, async (body, query) => {
-          const search = new URLSearchParams(query as Record<string, string>).toString();
-          const answer = await rig.ask(`${filled(route.path, { ...path, id: token.id })}?${search}`, {
-            method: route.method,
-            ...(route.method === 'GET' ? {} : { body: body === undefined ? '{}' : body }),
-          });
-          expect([route.id, body, query, answer.status < 500]).toEqual([route.id, body, query, true]);
-          expect(answer.headers.get('content-type')).toMatch(/^application\/(problem\+json|json; charset=utf-8)$/);
-        }),
+        fc.asyncProperty(bodies, queries, (body, query) => ask(body, query as Readonly<Record<string, string>>)),
         { numRuns: 25 },
       );
     }
+    expect(succeeded).toEqual(new Set([...succeeded, ...mustSucceed]));
   });
 
   test('ids and names of every spelling are 404 or taken for what they are, never a failure', async () => {
@@ -377,7 +417,24 @@ test('more requests than a minute allows are 429 with Retry-After, each principa
   await limited.stop();
 });
 
-test('Redis away is 503 and never a 401, and a change that may hold says so', async () => {
+test('a change that too few replicas have is 503, says that it may hold, and is unconfirmed in the audit log', async () => {
+  const management = await openManagement(rig.redis.url, {}, { redisMinReplicas: 1, confirmTimeoutMs: 20 });
+  const lone = await startAdminRig({ management });
+  const sent = { method: 'POST', body: { name: 'x' }, headers: { 'idempotency-key': 'unconfirmed' } };
+  const answer = await lone.ask('/v1/tenants/acme/tokens', sent);
+  expect([answer.status, answer.json.type, answer.headers.get('retry-after')]).toEqual([
+    503,
+    'https://tollkeeper.dev/problems/change-not-confirmed',
+    '1',
+  ]);
+  const { json } = await rig.ask('/v1/audit?result=unconfirmed&action=token.create');
+  expect(json).toMatchObject({ meta: { total: 1 }, data: [{ details: { error: 'NotConfirmedError' } }] });
+  const again = await lone.ask('/v1/tenants/acme/tokens', sent);
+  expect([again.status, again.json.type]).toEqual([409, 'https://tollkeeper.dev/problems/idempotency-conflict']);
+  await lone.stop();
+});
+
+test('Redis away is 503 and never a 401', async () => {
   const away = await startAdminRig();
   await populate(away);
   const browser = new Browser(away);

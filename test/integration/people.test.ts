@@ -129,6 +129,15 @@ describe('guessing', () => {
   });
 });
 
+test('a browser whose session has ended does not close its address to others, however often it asks', async () => {
+  const stale = new Browser(rig);
+  stale.cookie = `tollkeeper_session=${'A'.repeat(43)}`;
+  for (let i = 0; i < 40; i++) expect((await stale.ask('/v1/me')).status).toBe(401);
+  const neighbour = new Browser(rig);
+  expect((await neighbour.login('ann')).status).toBe(200);
+  expect((await neighbour.ask('/v1/me')).status).toBe(200);
+});
+
 describe('a session ends', () => {
   test('at its logout, here or everywhere', async () => {
     const [one, two] = [new Browser(rig), new Browser(rig)];
@@ -308,13 +317,16 @@ test('a personal key may what its user may at the moment, ends, makes no other k
   expect((await rig.ask('/v1/me', { key: secret })).status).toBe(401);
 });
 
-test('a flood of wrong keys from an address is stopped, and a right one from elsewhere is not', async () => {
+test('a flood of wrong keys from an address is stopped, and a key that was right before is not held up by it', async () => {
   const from = (address: string, key: string) => rig.ask('/v1/me', { key, headers: { 'x-forwarded-for': address } });
   const statuses = new Set<number>();
   for (let i = 0; i < 35; i++) statuses.add((await from('198.51.100.9', 'wrong-key')).status);
   expect([...statuses]).toEqual([401, 429]);
   expect((await from('198.51.100.9', adminKey)).status).toBe(429);
   expect((await from('198.51.100.10', adminKey)).status).toBe(200);
+  // Known to be right by now: not held up by its neighbours any more.
+  expect((await from('198.51.100.9', adminKey)).status).toBe(200);
+  expect((await from('198.51.100.9', `${adminKey}x`)).status).toBe(429);
 });
 
 test('whoever gets the slug of a deleted tenant does not meet its owners', async () => {

@@ -42,7 +42,8 @@ export interface AdminRig {
   stop(): Promise<void>;
 }
 
-export interface AdminRigOptions extends Partial<Omit<AdminApiParts, 'management'>> {
+/** A management that is given is closed with the rig; its Redis is the caller's. */
+export interface AdminRigOptions extends Partial<AdminApiParts> {
   readonly masterKey?: boolean;
   /** Passwords are cheap unless it is about them. */
   readonly passwordCost?: PasswordCost;
@@ -57,11 +58,13 @@ export async function startAdminRig(options: AdminRigOptions = {}): Promise<Admi
   const { masterKey = true, passwordCost: _cost, sessionTimes, ...parts } = options;
   const redis = await startRedis();
   const masterKeys = masterKey ? parseMasterKeys(Buffer.alloc(32, 7).toString('base64')) : undefined;
-  const management = await openManagement(redis.url, {
-    masterKeys,
-    auditMaxEntries: 100_000,
-    passwordCost: options.passwordCost ?? { logN: 10, r: 8, p: 1 },
-  });
+  const management =
+    options.management ??
+    (await openManagement(redis.url, {
+      masterKeys,
+      auditMaxEntries: 100_000,
+      passwordCost: options.passwordCost ?? { logN: 10, r: 8, p: 1 },
+    }));
   const { store } = management;
   const logged: string[] = [];
   const sessions = new Sessions(store, { idleMs: 1_800_000, absoluteMs: 43_200_000, ...sessionTimes });

@@ -2,6 +2,7 @@
 import { parseMasterKeys } from '../../src/credential/sealed-secret.js';
 import { Management, type ManagementOptions } from '../../src/management/management.js';
 import type { Principal } from '../../src/management/principal.js';
+import type { StoreOptions } from '../../src/redis/store.js';
 import { readLastUsed } from '../../src/token/last-used.js';
 import { openRepositories } from './repositories.js';
 
@@ -19,8 +20,12 @@ export function ownerOf(tenant: string): Principal {
 }
 
 /** Opens it on the Redis at `url`. Close with `management.store.close()`. */
-export async function openManagement(url: string, options: Partial<ManagementOptions> = {}): Promise<Management> {
-  const { store, redis } = await openRepositories(url);
+export async function openManagement(
+  url: string,
+  options: Partial<ManagementOptions> = {},
+  storeOptions: Partial<StoreOptions> = {},
+): Promise<Management> {
+  const { store, redis } = await openRepositories(url, storeOptions);
   return new Management(store, {
     tokenPrefix: 'tk_live',
     masterKeys: parseMasterKeys(Buffer.alloc(32, 7).toString('base64')),
