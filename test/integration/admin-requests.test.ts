@@ -69,6 +69,12 @@ function filled(path: string, values: Readonly<Record<string, string>>): string 
   return path.replaceAll(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(values[name] ?? 'x'));
 }
 
+/** Answers at length, not with one document: test/integration/admin-logs.test.ts. */
+function isLasting({ answers }: Route): boolean {
+  const { content } = answers[200] ?? {};
+  return content !== undefined && content['application/json'] === undefined;
+}
+
 /** A body that the schemas of the route take. */
 const goodBodies: Readonly<Record<string, unknown>> = {
   createTenant: { slug: 'third', name: 'x' },
@@ -209,6 +215,7 @@ describe('whatever is sent', () => {
     const { token } = await rig.management.as(operator).createToken('acme', { name: 'to be tried' });
     const succeeded = new Set<string>();
     for (const route of routes().filter(({ id, method }) => method !== 'DELETE' && !spared.has(id))) {
+      if (isLasting(route)) continue;
       const ask = async (body: unknown, query: Readonly<Record<string, string>>): Promise<void> => {
         const search = new URLSearchParams(query).toString();
         const answer = await rig.ask(`${filled(route.path, { ...path, id: token.id })}?${search}`, {
@@ -235,8 +242,9 @@ describe('whatever is sent', () => {
 
   test('ids and names of every spelling are 404 or taken for what they are, never a failure', async () => {
     const texts = ['__proto__', 'constructor', '%00', '%2f', 'ä', '\u{1f600}', '*', '{x}', 'a'.repeat(99)];
-    for (const { method, path: template } of routes()) {
-      if (!template.includes('{') || method !== 'GET') continue;
+    for (const route of routes()) {
+      const { method, path: template } = route;
+      if (!template.includes('{') || method !== 'GET' || isLasting(route)) continue;
       for (const text of texts) {
         const parameters = [...template.matchAll(/\{(\w+)\}/g)].map(([, name]) => name as string);
         for (const name of parameters) {
