@@ -75,12 +75,6 @@ export async function startAdminRig(options: AdminRigOptions = {}): Promise<Admi
     logger: createLogger('info', { write: (line: string) => logged.push(line) }),
     api: {
       management,
-      records: {
-        redis: store.redis,
-        store,
-        tail: new LiveTail(store.redis, () => connect({ url: redis.url, commandTimeoutMs: 1000 }, 'log')),
-        retentionDays: 30,
-      },
       sessions,
       attempts: new LoginAttempts(store),
       authenticator: new Authenticator({
