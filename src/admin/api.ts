@@ -60,7 +60,7 @@ export interface AdminApiParts extends SessionParts {
 
 const bodyBytesMax = 65_536;
 const nothing = z.strictObject({});
-const methods = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const;
+const methods = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as const;
 
 /** Every route there is; a further resource is one line here. */
 function routesOf(parts: AdminApiParts): readonly AnyRoute[] {
@@ -71,7 +71,7 @@ function routesOf(parts: AdminApiParts): readonly AnyRoute[] {
     ...explainRoutes(parts.explain),
     ...auditRoutes,
     ...usageRoutes(parts.records),
-    ...logRoutes(parts.records),
+    ...logRoutes(parts.records, parts.authenticator),
     ...userRoutes,
     ...sessionRoutes(parts),
   ];
@@ -97,6 +97,7 @@ async function prepare(scope: FastifyInstance, parts: AdminApiParts): Promise<vo
   scope.decorateRequest('principal', null);
   scope.decorateRequest('session', null);
   scope.removeContentTypeParser('text/plain');
+  readBodies(scope);
   scope.setErrorHandler((error, request, reply) => {
     sendError(error, request, reply, parts.logger);
   });
@@ -126,6 +127,16 @@ async function prepare(scope: FastifyInstance, parts: AdminApiParts): Promise<vo
     },
     errorResponseBuilder: (_request, { ttl }) =>
       new AdminRefusal('too-many-requests', 'Too many requests of this principal.', Math.ceil(ttl / 1000)),
+  });
+}
+
+/** JSON. Clients that always name its type send it also without a body. */
+function readBodies(scope: FastifyInstance): void {
+  const parse = scope.getDefaultJsonParser('error', 'error');
+  scope.removeContentTypeParser('application/json');
+  scope.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, text, done) => {
+    if (text === '') done(null, undefined);
+    else parse(request, text, done);
   });
 }
 
@@ -222,7 +233,7 @@ async function once(
 function refuseOtherMethods(scope: FastifyInstance, routes: readonly AnyRoute[]): void {
   for (const path of new Set(routes.map((definition) => definition.path))) {
     const allowed = new Set<string>(routes.filter((other) => other.path === path).map(({ method }) => method));
-    const allow = [...allowed].join(', ');
+    const allow = [...allowed].flatMap((method) => (method === 'GET' ? [method, 'HEAD'] : [method])).join(', ');
     scope.route({
       method: methods.filter((method) => !allowed.has(method)),
       url: urlOf(path),

@@ -1,8 +1,8 @@
 /**
  * The password again, before what cannot be undone (docs/adr/0011): a stolen session, or a browser left open, is not
  * enough to revoke, delete or reveal. A login of the last five minutes is as good. A key of the configuration or of a
- * person is a credential that was presented with this very request; only to reveal a secret a person's password is asked
- * for with a personal key too.
+ * person is a credential that was presented with this very request; only to reveal a secret, and to make or change a user
+ * whose login would be fresh, a person's password is asked for with a personal key too.
  */
 import type { FastifyRequest } from 'fastify';
 import type { LoginAttempts } from '../user/login-attempts.js';

@@ -45,5 +45,9 @@ export function sendError(error: unknown, request: FastifyRequest, reply: Fastif
 function sendUnreadable(reply: FastifyReply, status: number, code: string): void {
   if (status === 413) return sendAdminProblem(reply, 'content-too-large', 'Send a smaller body.');
   if (status === 415) return sendAdminProblem(reply, 'unsupported-content', 'Send JSON as application/json.');
+  if (code === 'FST_ERR_CTP_INVALID_JSON_BODY') {
+    const detail = 'The body is no JSON, or has a field named __proto__ or constructor.prototype.';
+    return sendAdminProblem(reply, 'unreadable-request', detail);
+  }
   sendAdminProblem(reply, 'unreadable-request', `The request could not be read (${code}).`);
 }

@@ -20,10 +20,14 @@ interface DescribedRequest {
 }
 
 export interface ExplainRequests {
-  /** `tokenId`: its secret is taken for shown. Answers what `explain --json` prints. */
+  /**
+   * `tokenId`: its secret is taken for shown. `within`: slug of the tenant whose tokens alone are known; undefined: all.
+   * Answers what `explain --json` prints.
+   */
   described(
     request: DescribedRequest,
     tokenId: string | undefined,
+    within: string | undefined,
   ): Promise<{ readonly token: { readonly tenant: string } | null }>;
   /** Entries of the access log under this id, newest first. `tenants`: slugs; undefined: all, and requests of none. */
   logged(requestId: string, tenants: readonly string[] | undefined, sinceMs: number): Promise<readonly unknown[]>;
@@ -106,8 +110,9 @@ export function explainRoutes(explain: ExplainRequests): readonly AnyRoute[] {
             scheme: body.scheme,
           },
           body.token,
+          // A credential in the headers may be of anybody: the id of a token is no secret.
+          owned?.[0],
         );
-        // A credential in the headers may be of anybody.
         if (explanation.token !== null) requireTenantAccess(principal, explanation.token.tenant);
         return explanation;
       },

@@ -63,7 +63,9 @@ export class IdempotentRequests {
     if (!/^[\x21-\x7e]{1,255}$/.test(key)) {
       throw new AdminRefusal('unreadable-request', 'An Idempotency-Key has 1 to 255 visible ASCII characters.');
     }
-    const digest = sha256(`${principal.kind}\n${principal.name}\n${key}`);
+    // With its rights: what was answered to an operator is not answered again to an owner of the same name.
+    const { kind, name: principalName, role, tenant } = principal;
+    const digest = sha256([kind, principalName, role, tenant ?? '', key].join('\n'));
     const name = keys.idempotency(digest);
     const mark: Mark = { fingerprint: sha256(subject), begunAt: Date.now() };
     const { redis } = this.#store;

@@ -11,18 +11,27 @@ import { entryView, type LogFilter } from '../accesslog/logged-entry.js';
 import { readForward } from '../accesslog/reader.js';
 import type { Records } from './records.js';
 
-const heartbeatMs = 15_000;
+export interface EventSource {
+  readonly open: (signal: AbortSignal) => AsyncIterable<TailItem>;
+  readonly heartbeatMs: number;
+  /** Whether the client may go on reading; asked with every heartbeat. */
+  readonly mayGoOn: () => Promise<boolean>;
+}
 
-/** Sends what `open` reads until the client leaves, or the reading ends. */
-export async function sendEvents(
-  reply: FastifyReply,
-  open: (signal: AbortSignal) => AsyncIterable<TailItem>,
-): Promise<void> {
+/** Sends what `open` reads until the client leaves or may no longer read, or the reading ends. */
+export async function sendEvents(reply: FastifyReply, { open, heartbeatMs, mayGoOn }: EventSource): Promise<void> {
   const raw = takeOver(reply, { 'content-type': 'text/event-stream', 'x-accel-buffering': 'no' });
   const left = new AbortController();
   raw.once('close', () => left.abort());
-  // A client that reads nothing gets no heartbeats either: they would wait in memory.
-  const heartbeat = setInterval(() => raw.writableNeedDrain || raw.write(': still here\n\n'), heartbeatMs);
+  const heartbeat = setInterval(() => {
+    // A client that reads nothing gets no heartbeats either: they would wait in memory.
+    if (!raw.writableNeedDrain && !left.signal.aborted) raw.write(': still here\n\n');
+    // Redis away says nothing about the client: it is asked again.
+    mayGoOn().then(
+      (may) => may || left.abort(),
+      () => {},
+    );
+  }, heartbeatMs);
   try {
     raw.write('retry: 2000\n\n');
     for await (const item of open(left.signal)) {

@@ -4,7 +4,9 @@ import type { LogFilter } from '../accesslog/logged-entry.js';
 import { entryView } from '../accesslog/logged-entry.js';
 import { InvalidCursorError, type PageQuery, readPage } from '../accesslog/page.js';
 import { parsePosition } from '../accesslog/live-tail.js';
+import { mayAccessTenant } from '../management/principal.js';
 import { DraftError } from '../tenant/refusal.js';
+import type { Authenticator } from './authenticate.js';
 import { filterOf, filterQuery, logEntrySchema, logPageSchema, rangeOf, rangeQuery } from './log-query.js';
 import { sendEvents, sendExport } from './log-streams.js';
 import { AdminRefusal } from './problem.js';
@@ -22,14 +24,17 @@ const paging = {
     .string()
     .regex(/^[1-9]\d{0,3}$/, 'must be a whole number from 1 to 1000')
     .transform(Number)
-    .pipe(z.int().max(1000))
+    .pipe(z.int().min(1).max(1000))
     .default(100),
 };
 
 /** Live readers at a time: each may hold a thousand entries. */
 const liveReadersMax = 100;
 
-export function logRoutes(records: Records): readonly AnyRoute[] {
+const heartbeatMs = 15_000;
+
+/** `authenticator` says who a live reader is by now. */
+export function logRoutes(records: Records, authenticator: Authenticator): readonly AnyRoute[] {
   const page = async (query: PageQuery): Promise<z.output<typeof logPageSchema>> => {
     try {
       const read = () => readPage(records.redis, query, Date.now(), records.retentionDays);
@@ -37,7 +42,7 @@ export function logRoutes(records: Records): readonly AnyRoute[] {
       const data = entries.map(entryView) as z.output<typeof logPageSchema>['data'];
       return { data, meta: { next_cursor: nextCursor, complete } };
     } catch (error) {
-      if (error instanceof InvalidCursorError) throw fieldFault('cursor', error.message);
+      if (error instanceof InvalidCursorError) throw fieldFault('cursor', error.message.replace(/\.$/, ''));
       throw error;
     }
   };
@@ -84,7 +89,7 @@ export function logRoutes(records: Records): readonly AnyRoute[] {
       summary: 'The access log as it is written, as server-sent events',
       description: [
         'Events `log` (an entry) and `skipped` (`{"skipped": n}`: this client was too slow for n entries; null: it was',
-        'away too long). A comment every 15 s keeps the connection open. With `Last-Event-ID` it goes on behind that event.',
+        'away too long). A comment every 15 s keeps the connection open, which is closed when the credential has ended. With `Last-Event-ID` it goes on behind that event.',
       ].join(' '),
       params: ofTenant,
       query: z.strictObject(filterQuery),
@@ -104,7 +109,14 @@ export function logRoutes(records: Records): readonly AnyRoute[] {
         if (records.tail.readers >= liveReadersMax) {
           throw new AdminRefusal('too-many-requests', 'Too many clients read logs live: close one, or try again.', 5);
         }
-        await sendEvents(reply, (signal) => records.tail.read({ tenant, filter: filterOf(query), after, signal }));
+        await sendEvents(reply, {
+          open: (signal) => records.tail.read({ tenant, filter: filterOf(query), after, signal }),
+          heartbeatMs: records.heartbeatMs ?? heartbeatMs,
+          mayGoOn: async () => {
+            const principal = await authenticator.current(request);
+            return principal !== undefined && mayAccessTenant(principal, tenant);
+          },
+        });
       },
     }),
     route({

@@ -12,6 +12,8 @@ export interface Records {
   readonly store: Store;
   readonly tail: LiveTail;
   readonly retentionDays: number;
+  /** Between two signs of life of a live tail, and looks at whether its reader may still read, ms; without it 15 s. */
+  readonly heartbeatMs?: number;
 }
 
 /** @throws NotFoundError for a tenant that there is not, or that the principal may not see. */

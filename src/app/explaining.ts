@@ -21,8 +21,8 @@ export function explaining(
   logger: Logger,
 ): ExplainRequests {
   return {
-    described: (request, tokenId) =>
-      new Explainer(config, policy(), store, (message) => logger.warn(message)).explain(request, tokenId),
+    described: (request, tokenId, within) =>
+      new Explainer(config, policy(), store, (message) => logger.warn(message), within).explain(request, tokenId),
     logged: async (requestId, tenants, sinceMs) => {
       const slugs = tenants ?? ['', ...(await store.ask(() => store.redis.zrange(keys.tenants(), 0, '-1')))];
       return store.ask(() => findLoggedRequests(logRedis, slugs, requestId, sinceMs, Date.now() + clockToleranceMs));

@@ -82,9 +82,18 @@ export class Explainer {
   readonly #addresses = new AddressList();
   readonly #secrets: HmacSecrets;
 
-  /** `note` hears one sentence for the operator when a secret cannot be opened. */
-  constructor(config: Omit<Config, 'policy'>, policy: Policy, store: Store, note: (message: string) => void) {
-    this.#records = new LiveRecords(store);
+  /**
+   * `note` hears one sentence for the operator when a secret cannot be opened. With `within`, the slug of a tenant, only
+   * its tokens are known.
+   */
+  constructor(
+    config: Omit<Config, 'policy'>,
+    policy: Policy,
+    store: Store,
+    note: (message: string) => void,
+    within?: string,
+  ) {
+    this.#records = new LiveRecords(store, within);
     this.#policy = policy;
     this.#reading = {
       settings: pipelineSettings(config),

@@ -8,15 +8,23 @@ import { RecordError } from '../tenant/record-reader.js';
 import { type PreparedTenant, type PreparedToken, prepareTenant, prepareToken } from '../token/cache.js';
 import { findForeignId } from '../token/foreign-lookup.js';
 
-/** Every method throws StoreUnavailableError when Redis cannot be asked, OperatorError when a record is damaged. */
+/**
+ * With a tenant in `within`, a token of another one is the same as one that there is not: whoever asks for an owner learns
+ * nothing of other tenants.
+ *
+ * Every method throws StoreUnavailableError when Redis cannot be asked, OperatorError when a record is damaged.
+ */
 export class LiveRecords {
   readonly #store: Store;
+  readonly #within: string | undefined;
 
-  constructor(store: Store) {
+  constructor(store: Store, within?: string) {
     this.#store = store;
+    this.#within = within;
   }
 
   async token(id: string): Promise<PreparedToken | undefined> {
+    if (!(await this.#isWithin(id))) return undefined;
     const json = await this.#record(keys.token(id));
     return json === null ? undefined : readable(json, prepareToken);
   }
@@ -27,8 +35,9 @@ export class LiveRecords {
   }
 
   /** Id of the token imported with this SHA-256, null when there is none. */
-  foreignId(digest: Buffer): Promise<string | null> {
-    return this.#store.ask(() => findForeignId(this.#store.redis, '', digest.toString('hex')));
+  async foreignId(digest: Buffer): Promise<string | null> {
+    const id = await this.#store.ask(() => findForeignId(this.#store.redis, '', digest.toString('hex')));
+    return id !== null && (await this.#isWithin(id)) ? id : null;
   }
 
   /** Whether a signature was used. */
@@ -47,6 +56,13 @@ export class LiveRecords {
   async nowMs(): Promise<number> {
     const [seconds, microseconds] = await this.#store.ask(() => this.#store.redis.time());
     return Number(seconds) * 1000 + Math.floor(Number(microseconds) / 1000);
+  }
+
+  /** The same command for an id of another tenant and for one that is free. */
+  async #isWithin(id: string): Promise<boolean> {
+    const within = this.#within;
+    if (within === undefined) return true;
+    return (await this.#store.ask(() => this.#store.redis.zscore(keys.tenantTokens(within), id))) !== null;
   }
 
   #record(key: string): Promise<string | null> {

@@ -21,9 +21,13 @@ export interface Principal {
  * @throws NotFoundError.
  */
 export function requireTenantAccess(principal: Principal, tenant: string): void {
+  if (!mayAccessTenant(principal, tenant)) throw new NotFoundError('There is no such tenant.');
+}
+
+/** Whether a tenant of this slug, if there is one, is there for the principal. */
+export function mayAccessTenant(principal: Principal, tenant: string): boolean {
   // What cannot be a slug never becomes part of an audit record either.
-  if (isTenantSlug(tenant) && (principal.role === 'operator' || principal.tenant === tenant)) return;
-  throw new NotFoundError('There is no such tenant.');
+  return isTenantSlug(tenant) && (principal.role === 'operator' || principal.tenant === tenant);
 }
 
 /** @throws ForbiddenError for an owner. */

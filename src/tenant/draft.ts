@@ -7,13 +7,22 @@ import { maxTokensDefault, type TenantRecord } from './tenant.js';
 
 const slugPattern = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 
+/** Half of a surrogate pair is no character (RFC 8259, 8.2): other readers of the JSON would refuse all of it. */
+export function isUnicode(text: string): boolean {
+  return text.isWellFormed();
+}
+
+/** What is said of one that {@link isUnicode} is false for. */
+export const notUnicode = 'must be Unicode without halves of surrogate pairs';
+
 /** One line of text without control characters, 1 to 100 characters. */
 export const nameInput = z
   .string()
   .trim()
   .min(1)
   .max(100)
-  .regex(/^\P{Cc}*$/u, 'must not hold control characters');
+  .regex(/^\P{Cc}*$/u, 'must not hold control characters')
+  .refine(isUnicode, notUnicode);
 
 const maxTokens = z.int().min(0).max(10_000_000);
 

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import type { Limit } from '../admission/limit.js';
 import { isAddressBlock } from '../config/formats.js';
-import { nameInput } from '../tenant/draft.js';
+import { isUnicode, nameInput, notUnicode } from '../tenant/draft.js';
 import {
   completeLimit,
   completeRateLimit,
@@ -23,7 +23,8 @@ const graceSecondsMax = 2_592_000;
 const description = z
   .string()
   .max(500)
-  .regex(/^(?:[\n\t]|\P{Cc})*$/u, 'must not hold control characters');
+  .regex(/^(?:[\n\t]|\P{Cc})*$/u, 'must not hold control characters')
+  .refine(isUnicode, notUnicode);
 const scopes = z
   .array(
     z.string().regex(/^[a-z0-9][a-z0-9:._*-]{0,63}$/, 'must be 1 to 64 of a-z 0-9 : . _ * - and begin with a-z 0-9'),
@@ -38,8 +39,9 @@ const metadataKey = z
   .string()
   .min(1)
   .max(64)
-  .regex(/^\P{Cc}*$/u, 'must not hold control characters');
-const metadataValue = z.string().max(256);
+  .regex(/^\P{Cc}*$/u, 'must not hold control characters')
+  .refine(isUnicode, notUnicode);
+const metadataValue = z.string().max(256).refine(isUnicode, notUnicode);
 const metadata = z
   .record(metadataKey, metadataValue)
   .refine(

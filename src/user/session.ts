@@ -74,13 +74,13 @@ export class Sessions {
   }
 
   /** The session of an id, and it is no longer idle; undefined when it has ended. Whose it is has yet to be looked up. */
-  async resume(id: string): Promise<Session | undefined> {
-    if (!/^[\w-]{43}$/.test(id)) return undefined;
-    const digest = digestOf(id);
-    const json = await this.#store.ask(() => this.#store.redis.getex(keys.session(digest), 'PX', this.#idleMs()));
-    if (json === null) return undefined;
-    const session = decode(json);
-    return session.endsAt > this.#now() ? session : undefined;
+  resume(id: string): Promise<Session | undefined> {
+    return this.#read(id, (key) => this.#store.redis.getex(key, 'PX', this.#idleMs()));
+  }
+
+  /** As {@link resume}, and it goes on being idle. */
+  peek(id: string): Promise<Session | undefined> {
+    return this.#read(id, (key) => this.#store.redis.get(key));
   }
 
   /** Ends one session. */
@@ -101,6 +101,14 @@ export class Sessions {
       .filter((json) => json !== null)
       .map(decode)
       .filter((session) => session.uid === uid && session.epoch === sessionEpoch && session.endsAt > this.#now());
+  }
+
+  async #read(id: string, get: (key: string) => Promise<string | null>): Promise<Session | undefined> {
+    if (!/^[\w-]{43}$/.test(id)) return undefined;
+    const json = await this.#store.ask(() => get(keys.session(digestOf(id))));
+    if (json === null) return undefined;
+    const session = decode(json);
+    return session.endsAt > this.#now() ? session : undefined;
   }
 
   #idleMs(): number {

@@ -3,7 +3,7 @@ import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { adminDocument, type OpenApiDocument } from '../../scripts/admin-document.js';
 import { keys } from '../../src/redis/keys.js';
-import { type AdminRig, type Asked, Browser, populate, startAdminRig } from '../support/admin-rig.js';
+import { type AdminRig, type Asked, Browser, password, populate, startAdminRig } from '../support/admin-rig.js';
 import { openManagement, operator } from '../support/management.js';
 import { arbitraryOf, resolve } from '../support/schema-values.js';
 
@@ -290,6 +290,39 @@ describe('whatever is sent', () => {
     expect(answer.text).not.toMatch(/canary/i);
   });
 
+  test('half of a surrogate pair is refused: strict readers of JSON could not read the list any more', async () => {
+    const url = '/v1/tenants/acme/tokens';
+    for (const body of [
+      '{"name":"\\ud800"}',
+      '{"name":"x","metadata":{"\\udc00":"x"}}',
+      '{"name":"x","metadata":{"k":"\\ud800x"}}',
+    ]) {
+      expect([body, (await rig.ask(url, { method: 'POST', body })).status]).toEqual([body, 422]);
+    }
+    expect((await rig.ask(url, { method: 'POST', body: { name: '\u{1f600}' } })).json.token).toMatchObject({
+      name: '\u{1f600}',
+    });
+  });
+
+  test('the type of JSON without a body is no fault where no body is needed', async () => {
+    const headers = { 'content-type': 'application/json' };
+    const post = (path: string) => rig.ask(path, { method: 'POST', headers });
+    expect((await post(`/v1/tenants/acme/tokens/${own}/deactivate`)).status).toBe(200);
+    expect((await post(`/v1/tenants/acme/tokens/${own}/activate`)).status).toBe(200);
+    expect((await post('/v1/tenants/acme/tokens')).json.errors).toEqual([{ field: 'name', message: 'is required' }]);
+  });
+
+  test('another method is told which ones there are; HEAD asks what GET asks', async () => {
+    const browser = new Browser(rig);
+    await browser.login('ann');
+    for (const method of ['PUT', 'OPTIONS']) {
+      const { status, headers } = await browser.ask('/v1/tenants', { method });
+      expect([method, status, headers.get('allow')]).toEqual([method, 405, 'POST, GET, HEAD']);
+    }
+    const head = await rig.ask('/v1/tenants', { method: 'HEAD', key: '', headers: { cookie: browser.cookie } });
+    expect([head.status, head.text]).toEqual([200, '']);
+  });
+
   test('a body over the limit, of another type, or that is no JSON is refused as such', async () => {
     const send = (body: string, type = 'application/json') =>
       rig.ask('/v1/tenants', { method: 'POST', body, headers: { 'content-type': type } });
@@ -372,6 +405,21 @@ describe('an Idempotency-Key', () => {
       headers: { 'idempotency-key': 'k3' },
     });
     expect([other.status, other.headers.get('idempotent-replayed')]).toEqual([201, null]);
+  });
+
+  test('of a time when its holder had other rights is not answered again', async () => {
+    const all = rig.management.as(operator);
+    await all.createUser({ name: 'moving', role: 'owner', tenant: 'acme', password });
+    const send = async () => {
+      const browser = new Browser(rig, '198.51.100.77');
+      await browser.login('moving');
+      const headers = { 'idempotency-key': 'k6' };
+      return browser.ask('/v1/tenants/acme/tokens', { method: 'POST', body: { name: 'once' }, headers });
+    };
+    expect((await send()).status).toBe(201);
+    await all.updateUser('moving', { tenant: 'globex' });
+    expect((await send()).status).toBe(404);
+    await all.removeUser('moving');
   });
 
   test('of a request that was refused may be used again; a malformed one is refused', async () => {

@@ -31,6 +31,8 @@ let installation: Installation;
 let repositories: Repositories;
 let sidecar: Sidecar;
 let explainer: Explainer;
+/** What an owner of the tenant `safe` asks. */
+let ownerOfSafe: Explainer;
 const tokens = new Map<string, IssuedToken>();
 const token = (name: string): IssuedToken => tokens.get(name) as IssuedToken;
 
@@ -90,7 +92,10 @@ beforeAll(async () => {
   await alter('grace-over', { previousUntil: Date.now() - 5000 });
   await repositories.tokens.import('acme', importDraft(sha256Hex(foreignText), { scopes: ['products:read'] }));
   sidecar = await installation.sidecar({ env });
-  explainer = new Explainer(config, loadPolicy(config.policy), repositories.store, () => {});
+  const explainerWithin = (within?: string): Explainer =>
+    new Explainer(config, loadPolicy(config.policy), repositories.store, () => {}, within);
+  explainer = explainerWithin();
+  ownerOfSafe = explainerWithin('safe');
 });
 
 afterAll(async () => {
@@ -274,6 +279,28 @@ describe('the verdict is that of the sidecar for a request', () => {
       found: 'used before',
     });
   });
+});
+
+test('an owner is told the same of a token of another tenant as of one that there is not', async () => {
+  const told = async (request: Request): Promise<unknown> => {
+    const { verdict, token: seen, checks } = await ownerOfSafe.explain(described(request));
+    return { verdict, seen, checks: checks.map(({ check, result }) => [check, result]) };
+  };
+  const wrong = { 'X-Tollkeeper-Signature': '0'.repeat(64), 'X-Tollkeeper-Timestamp': String(nowS()) };
+  for (const make of [
+    (name: string) => signed(name, {}, { ...wrong, 'X-Tollkeeper-Token': token(name).id }),
+    (name: string) => messageSigned(name),
+    (name: string) => bearer(name),
+  ]) {
+    const theirs = await told(make('hmac'));
+    expect(theirs).toMatchObject({ seen: null, verdict: { status: 401 } });
+    expect(theirs).toEqual(await told(make('hmac-gone')));
+  }
+  expect((await ownerOfSafe.explain(described({}), token('bearer').id)).verdict.outcome).toBe('invalid-token');
+  const foreign = await ownerOfSafe.explain(described({ fields: [['Authorization', `Bearer ${foreignText}`]] }));
+  expect([foreign.token, foreign.verdict.outcome]).toEqual([null, 'invalid-token']);
+  expect(JSON.stringify(foreign)).toContain('no token was imported');
+  expect((await ownerOfSafe.explain(described(bearer('safe')))).token).toMatchObject({ tenant: 'safe' });
 });
 
 describe('an explanation', () => {

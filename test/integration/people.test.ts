@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { keys } from '../../src/redis/keys.js';
+import type { Operations } from '../../src/management/operations.js';
 import { adminKey } from '../support/admin-api.js';
 import { type AdminRig, Browser, password, populate, startAdminRig } from '../support/admin-rig.js';
 import { operator } from '../support/management.js';
@@ -24,6 +25,15 @@ async function everything(): Promise<string> {
     dump.push(key, (await redis.dumpBuffer(key))?.toString('latin1') ?? '');
   }
   return dump.join('\n');
+}
+
+/** As if the user's login had been so long ago. */
+async function loginWas(user: string, agoMs: number): Promise<void> {
+  const { redis } = rig.management.store;
+  const [digest = ''] = await redis.zrange(keys.userSessions(user), 0, '-1');
+  const session = JSON.parse((await redis.get(keys.session(digest))) as string) as { createdAt: number };
+  const older = { ...session, createdAt: session.createdAt - agoMs };
+  await redis.set(keys.session(digest), JSON.stringify(older), 'KEEPTTL');
 }
 
 describe('a login', () => {
@@ -244,12 +254,7 @@ describe('the password again', () => {
     const all = rig.management.as(operator);
     const { token } = await all.createToken('acme', { name: 'x', mode: 'hmac' });
     const one = `/v1/tenants/acme/tokens/${token.id}`;
-    // As if the login were ten minutes old.
-    const { redis } = rig.management.store;
-    const [digest = ''] = await redis.zrange(keys.userSessions('ann'), 0, '-1');
-    const session = JSON.parse((await redis.get(keys.session(digest))) as string) as { createdAt: number };
-    const older = { ...session, createdAt: session.createdAt - 600_000 };
-    await redis.set(keys.session(digest), JSON.stringify(older), 'KEEPTTL');
+    await loginWas('ann', 600_000);
     await all.updateTenant('acme', { revealSecrets: true });
     for (const [method, path] of [
       ['POST', `${one}/revoke`],
@@ -315,6 +320,68 @@ test('a personal key may what its user may at the moment, ends, makes no other k
   expect((await rig.ask(`/v1/users/gil/keys/${view.id}`, { method: 'DELETE' })).status).toBe(404);
   expect((await rig.ask(`/v1/users/ann/keys/${view.id}`, { method: 'DELETE' })).status).toBe(204);
   expect((await rig.ask('/v1/me', { key: secret })).status).toBe(401);
+});
+
+test('neither an old session nor the personal key of an operator makes or changes a user without the password', async () => {
+  const browser = new Browser(rig);
+  await browser.login('olga');
+  const { json } = await browser.ask('/v1/users/olga/keys', { method: 'POST', body: { name: 'ci' } });
+  await loginWas('olga', 600_000);
+  const key = String(json.secret);
+  const draft = { name: 'mallory', role: 'operator', password: 'known to mallory' };
+  for (const [path, method, body] of [
+    ['/v1/users', 'POST', draft],
+    ['/v1/users/olga', 'PATCH', { password: draft.password }],
+  ] as const) {
+    expect([path, slugOf(await browser.ask(path, { method, body }))]).toEqual([path, 'password-required']);
+    expect([path, slugOf(await rig.ask(path, { method, body, key }))]).toEqual([path, 'password-required']);
+  }
+  expect((await rig.ask('/v1/users/mallory')).status).toBe(404);
+  const confirm = { 'x-confirm-password': password };
+  expect((await rig.ask('/v1/users', { method: 'POST', body: draft, key, headers: confirm })).status).toBe(201);
+});
+
+describe('a live tail ends when its reader', () => {
+  /** Opens one; answers once it flows, with what waits for its end. */
+  async function tail(watched: AdminRig, headers: Record<string, string>): Promise<() => Promise<string>> {
+    const response = await fetch(`${watched.url}/v1/tenants/acme/logs/stream`, { headers });
+    expect(response.status).toBe(200);
+    return () => response.text();
+  }
+
+  test.each([
+    ['logs out', (browser: Browser) => browser.ask('/v1/logout', { method: 'POST', body: {} })],
+    ['gets another tenant', (_, all) => all.updateUser('ann', { tenant: 'globex' })],
+    ['is removed', (_, all) => all.removeUser('ann')],
+  ] as [string, (browser: Browser, all: Operations) => Promise<unknown>][])('%s', async (_, endIt) => {
+    const watched = await startAdminRig({ heartbeatMs: 20 });
+    await populate(watched);
+    const browser = new Browser(watched);
+    await browser.login('ann');
+    const { secret } = await watched.management.as(operator).createAdminKey('gil', { name: 'other' });
+    const ended = await tail(watched, { cookie: browser.cookie });
+    const other = await fetch(`${watched.url}/v1/tenants/globex/logs/stream`, {
+      headers: { authorization: `Bearer ${secret}` },
+    });
+    await endIt(browser, watched.management.as(operator));
+    expect(await ended()).toMatch(/^retry: 2000\n\n/);
+    // The others go on: theirs still sends its signs of life.
+    const reader = other.body?.getReader();
+    for (let signs = 0; signs < 3; signs++) expect((await reader?.read())?.done).toBe(false);
+    await reader?.cancel();
+    await watched.stop();
+  });
+});
+
+test('a live tail keeps no session from being idle', async () => {
+  const watched = await startAdminRig({ heartbeatMs: 20, sessionTimes: { idleMs: 1500 } });
+  await populate(watched);
+  const browser = new Browser(watched);
+  await browser.login('ann');
+  const stream = await browser.ask('/v1/tenants/acme/logs/stream');
+  expect(stream.status).toBe(200);
+  expect((await browser.ask('/v1/me')).status).toBe(401);
+  await watched.stop();
 });
 
 test('a flood of wrong keys from an address is stopped, and a key that was right before is not held up by it', async () => {

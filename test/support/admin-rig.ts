@@ -48,6 +48,8 @@ export interface AdminRigOptions extends Partial<AdminApiParts> {
   /** Passwords are cheap unless it is about them. */
   readonly passwordCost?: PasswordCost;
   readonly sessionTimes?: Partial<SessionOptions>;
+  /** Of a live tail. */
+  readonly heartbeatMs?: number;
 }
 
 /** Password of every user of the tests. */
@@ -55,7 +57,7 @@ export const password = 'correct horse battery';
 
 /** Starts it; the loopback address is a trusted proxy, so that a test says where a client comes from. */
 export async function startAdminRig(options: AdminRigOptions = {}): Promise<AdminRig> {
-  const { masterKey = true, passwordCost: _cost, sessionTimes, ...parts } = options;
+  const { masterKey = true, passwordCost: _cost, sessionTimes, heartbeatMs = 15_000, ...parts } = options;
   const redis = await startRedis();
   const masterKeys = masterKey ? parseMasterKeys(Buffer.alloc(32, 7).toString('base64')) : undefined;
   const management =
@@ -91,6 +93,7 @@ export async function startAdminRig(options: AdminRigOptions = {}): Promise<Admi
         store,
         tail: new LiveTail(store.redis, () => connect({ url: redis.url, commandTimeoutMs: 20_000 }, 'log')),
         retentionDays: 30,
+        heartbeatMs,
       },
       scopes: () => ['products:read'],
       requestsPerMinute: 0,
