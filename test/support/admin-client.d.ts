@@ -375,7 +375,7 @@ export interface paths {
         };
         /**
          * The access log as it is written, as server-sent events
-         * @description Events `log` (an entry) and `skipped` (`{"skipped": n}`: this client was too slow for n entries; null: it was away too long). A comment every 15 s keeps the connection open. With `Last-Event-ID` it goes on behind that event.
+         * @description Events `log` (an entry) and `skipped` (`{"skipped": n}`: this client was too slow for n entries; null: it was away too long). A comment every 15 s keeps the connection open, which is closed when the credential has ended. With `Last-Event-ID` it goes on behind that event.
          */
         get: operations["streamLogs"];
         put?: never;
@@ -2268,6 +2268,8 @@ export interface operations {
             header?: {
                 /** @description the request runs once, however often it is sent */
                 "Idempotency-Key"?: string;
+                /** @description the password once more */
+                "X-Confirm-Password"?: string;
             };
             path?: never;
             cookie?: never;
