@@ -13,7 +13,7 @@ import type { RunScript, ScriptContract } from '../redis/scripts.js';
 import { type Store, StoreUnavailableError } from '../redis/store.js';
 
 /** Contract of lua/audit-append.lua. */
-const auditAppendContract: ScriptContract = {
+export const auditAppendContract: ScriptContract = {
   name: 'audit-append',
   keys: ['audit', 'auditHead'],
   argv: ['seq', 'hash', 'entriesMax', 'fields', 'valueOfEntry...'],
