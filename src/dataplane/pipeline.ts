@@ -38,6 +38,7 @@ import type { Logger } from '../telemetry/logger.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import { tenantLimits } from '../tenant/tenant.js';
 import { prepareTenant, prepareToken, type RecordCache } from '../token/cache.js';
+import { TokenRedaction } from '../token/redaction.js';
 import { effectiveLimits } from '../token/token.js';
 import type { Upstream } from '../upstream/upstream.js';
 import { authorize } from './authorize.js';
@@ -105,6 +106,7 @@ export class Pipeline implements ExchangeOwner {
   readonly watched = new Set<Exchange>();
   readonly #parts: PipelineParts;
   readonly #settings: PipelineSettings;
+  readonly #redaction: TokenRedaction;
   readonly #found: Verification = { authentic: false, notBeforeMs: 0, notAfterMs: 0 };
   /** Decided without Redis, inside the binding's handler. */
   #decided: Exchange[] = [];
@@ -112,6 +114,7 @@ export class Pipeline implements ExchangeOwner {
   constructor(parts: PipelineParts, policy: Policy) {
     this.#parts = parts;
     this.#settings = parts.settings;
+    this.#redaction = new TokenRedaction(parts.settings.tokenPrefix);
     this.policy = policy;
   }
 
@@ -124,7 +127,7 @@ export class Pipeline implements ExchangeOwner {
   begin(exchange: Exchange, headFault: Denial | undefined, rawPath: string, query: string | undefined): void {
     this.inFlight++;
     const { head } = exchange;
-    exchange.requestId = head.requestId === '' ? newRequestId() : head.requestId;
+    exchange.requestId = this.#requestId(head.requestId);
     exchange.method = head.method;
     const { trustedProxies } = this.#parts;
     const { scheme } = this.#settings;
@@ -145,7 +148,7 @@ export class Pipeline implements ExchangeOwner {
    */
   beginVerify(exchange: VerifyExchange, fault: Denial | undefined, original: OriginalRequest): void {
     this.inFlight++;
-    exchange.requestId = exchange.head.requestId === '' ? newRequestId() : exchange.head.requestId;
+    exchange.requestId = this.#requestId(exchange.head.requestId);
     exchange.method = exchange.head.method;
     const denial = fault ?? exchange.take(original, this.#parts.trustedProxies);
     if (denial !== undefined) return this.#refuseSoon(exchange, denial);
@@ -153,6 +156,11 @@ export class Pipeline implements ExchangeOwner {
     const mark = original.target.indexOf('?');
     if (mark < 0) this.#examine(exchange, original.target, undefined);
     else this.#examine(exchange, original.target.slice(0, mark), original.target.slice(mark + 1));
+  }
+
+  /** The client's own, which is echoed and logged, unless there is none or it may be a secret. */
+  #requestId(sent: string): string {
+    return sent === '' || this.#redaction.suspects(sent) ? newRequestId() : sent;
   }
 
   /** Path, route and credential: the same for a request that is forwarded and one that is asked about. */
@@ -474,7 +482,7 @@ export class Pipeline implements ExchangeOwner {
 
   finished(exchange: Exchange): void {
     this.inFlight--;
-    recordExchange(exchange, this.#parts.log, this.#parts.metrics, this.#settings.logQuery);
+    recordExchange(exchange, this.#parts.log, this.#parts.metrics, this.#settings.logQuery, this.#redaction);
   }
 }
 

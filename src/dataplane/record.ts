@@ -1,10 +1,17 @@
 /** What every request leaves behind, whatever its end: one log entry and its metrics. */
 import type { AccessLog } from '../accesslog/writer.js';
 import type { Metrics, RateLimitedKind } from '../telemetry/metrics.js';
+import type { TokenRedaction } from '../token/redaction.js';
 import type { Exchange } from './exchange.js';
 
 /** Called once an exchange, when its answer is complete or its client has left. */
-export function recordExchange(exchange: Exchange, log: AccessLog, metrics: Metrics, logQuery: boolean): void {
+export function recordExchange(
+  exchange: Exchange,
+  log: AccessLog,
+  metrics: Metrics,
+  logQuery: boolean,
+  redaction: TokenRedaction,
+): void {
   const durationMs = performance.now() - exchange.startedAtMs;
   const { head, status, outcome } = exchange;
   metrics.observeRequest(outcome, exchange.method, status, durationMs / 1000);
@@ -19,7 +26,7 @@ export function recordExchange(exchange: Exchange, log: AccessLog, metrics: Metr
     tenant: exchange.token?.record.tenant ?? '',
     tokenId: exchange.token?.id ?? '',
     method: exchange.method,
-    path: logQuery ? exchange.targetAsSent : exchange.path || pathOf(exchange.targetAsSent),
+    path: redaction.redact(logQuery ? exchange.targetAsSent : exchange.path || pathOf(exchange.targetAsSent)),
     route: exchange.route?.pattern ?? '',
     status,
     outcome,
@@ -28,7 +35,7 @@ export function recordExchange(exchange: Exchange, log: AccessLog, metrics: Metr
     bytesIn: exchange.body?.received ?? 0,
     bytesOut: exchange.bytesOut,
     ip: exchange.clientAddress,
-    userAgent: head.userAgent,
+    userAgent: redaction.redact(head.userAgent),
   });
 }
 

@@ -308,6 +308,8 @@ test('a secret, wherever a client or an operator puts it, is in no log, stream, 
     ['GET /files/a HTTP/1.1', ...lines('Proxy-Authorization')],
     [`GET /files/a?access_token=${planted}&token=${secret} HTTP/1.1`, 'Host: store.test'],
     [`GET /open/a?token=${secret} HTTP/1.1`, 'Host: store.test'],
+    [`GET /files/${secret} HTTP/1.1`, 'Host: store.test'],
+    [`GET /files/a HTTP/1.1`, 'Host: store.test', `User-Agent: ${secret}`, `X-Request-Id: ${secret}`],
     ['GET /files/a HTTP/1.1', 'Host: store.test', `Authorization: Bearer ${secret}`, `Authorization: Bearer ${secret}`],
     ['GET /files/a HTTP/1.1', 'Host: store.test', `Authorization: Bearer ${secret.slice(0, -1)}`],
   ];

@@ -55,7 +55,7 @@ const unlimited = { TOLLKEEPER_AUTH_FAILURE_LIMIT: '0', NODE_OPTIONS: '--max-old
 
 /** Starts Redis, upstream and sidecar, and stops them. */
 export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
-  const installation = await startInstallation({ policy: policyYaml, exposesSecrets: true });
+  const installation = await startInstallation({ policy: policyYaml });
   let tokenIds: string[] = [];
   const upstream = await startJudgingUpstream(() => ({ tokenIds, tenant: 'acme', scopes: 'products:read' }));
   try {

@@ -42,13 +42,7 @@ export interface Installation {
 
 /** Starts Redis and the upstream; sidecars it starts are stopped with it. */
 export async function startInstallation(
-  options: {
-    redis?: RedisOptions;
-    upstream?: UpstreamHandler;
-    policy?: string;
-    /** Clients of the test write secrets where they are logged (a path): nothing is searched for them. */
-    exposesSecrets?: boolean;
-  } = {},
+  options: { redis?: RedisOptions; upstream?: UpstreamHandler; policy?: string } = {},
 ): Promise<Installation> {
   const redis = await startRedis(options.redis);
   const upstream = options.upstream === undefined ? await startUpstream() : await startUpstream(options.upstream);
@@ -79,7 +73,7 @@ export async function startInstallation(
         token: { id: string };
         secret: string;
       };
-      if (options.exposesSecrets !== true) plantSecret(answer.secret, 'the secret of a token');
+      plantSecret(answer.secret, 'the secret of a token');
       return { id: answer.token.id, secret: answer.secret };
     },
     sidecar: async (extra = {}) => {
