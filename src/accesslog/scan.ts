@@ -61,7 +61,9 @@ export async function* scanDayBackward(redis: RedisConnection, scan: DayScan): A
     if (index.reachesBack) return;
     place.before = earlier(place.before, index.oldest);
   }
-  for (;;) {
+  const [[oldest] = []] = await redis.xrange(place.stream, '-', '+', 'COUNT', 1);
+  // Asked for what is before its first entry, Redis goes through the whole stream from its end and finds nothing.
+  while (oldest !== undefined && isBehind(oldest, place)) {
     const upper = place.before === undefined ? String(place.newestMs) : `(${place.before}`;
     const page = await redis.xrevrange(place.stream, upper, String(place.oldestMs), 'COUNT', stepEntries);
     const entries = page.map(([id, fields]) => entryOf(id, fields));
@@ -209,6 +211,11 @@ async function readRecords(
   entries.sort((a, b) => compareIds(a.id, b.id));
   // A gap record may stand in a place of both lists when entries between were deleted.
   return { entries: entries.filter(({ id }, place) => id !== entries[place - 1]?.id), examined };
+}
+
+/** Whether an entry may be the one to go on with, backward. */
+function isBehind(id: string, { newestMs, before }: Place): boolean {
+  return before === undefined ? idMs(id) <= newestMs : compareIds(id, before) < 0;
 }
 
 function isWithin({ first }: IndexRecord, { oldestMs, newestMs, before }: Place): boolean {

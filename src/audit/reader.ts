@@ -58,13 +58,17 @@ export async function* scanForwards(store: Store): AsyncGenerator<readonly Audit
   }
 }
 
+/** Asked for what is before its first entry, Redis goes through the whole stream from its end: never done here. */
 async function* scanBackwards(store: Store): AsyncGenerator<readonly AuditEntry[]> {
+  const [[oldest] = []] = await store.ask(() => store.redis.xrange(keys.audit(), '-', '+', 'COUNT', 1));
   let to = '+';
   for (;;) {
     const step = await store.ask(() => store.redis.xrevrange(keys.audit(), to, '-', 'COUNT', stepEntries));
     if (step.length === 0) return;
     yield step.map(entryOf);
-    to = `(${(step.at(-1) as [string, string[]])[0]}`;
+    const last = (step.at(-1) as [string, string[]])[0];
+    if (last === oldest) return;
+    to = `(${last}`;
   }
 }
 
@@ -75,7 +79,7 @@ async function readUnfiltered(store: Store, first: number, perPage: number): Pro
     Promise.all([redis.xrevrange(keys.audit(), '+', '-', 'COUNT', 1), redis.xlen(keys.audit())]),
   );
   const last = newest[0] === undefined ? 0 : entryOf(newest[0]).seq;
-  if (first >= last) return { records: [], total };
+  if (first >= total) return { records: [], total };
   const to = `${last - first}-0`;
   const entries = await store.ask(() => redis.xrevrange(keys.audit(), to, '-', 'COUNT', perPage));
   return { records: entries.map((entry) => recordOf(entryOf(entry))), total };
