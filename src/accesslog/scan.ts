@@ -62,8 +62,9 @@ export async function* scanDayBackward(redis: RedisConnection, scan: DayScan): A
     place.before = earlier(place.before, index.oldest);
   }
   const [[oldest] = []] = await redis.xrange(place.stream, '-', '+', 'COUNT', 1);
+  if (oldest === undefined) return;
   // Asked for what is before its first entry, Redis goes through the whole stream from its end and finds nothing.
-  while (oldest !== undefined && isBehind(oldest, place)) {
+  while (isBehind(oldest, place)) {
     const upper = place.before === undefined ? String(place.newestMs) : `(${place.before}`;
     const page = await redis.xrevrange(place.stream, upper, String(place.oldestMs), 'COUNT', stepEntries);
     const entries = page.map(([id, fields]) => entryOf(id, fields));
