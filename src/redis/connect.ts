@@ -5,6 +5,8 @@
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
 import { OperatorError } from '../core/failure.js';
 import { reconnectDelayMs } from './reconnect.js';
+import { sentinelConnector } from './sentinel-connector.js';
+import { Sentinels } from './sentinels.js';
 import {
   addressVariable,
   type ClusterTarget,
@@ -22,7 +24,7 @@ export type ConnectionPurpose = 'admission' | 'log' | 'changes' | 'control';
 type ConnectionOptions = Omit<RedisOptions, 'replyMapping'>;
 
 const slowCommandTimeoutMs = 2000;
-/** A node or Sentinel that does not answer must not hold up the search for one that does, ms. */
+/** A node that does not answer must not hold up the search for one that does, ms. */
 const searchTimeoutMs = 300;
 
 /** Opens a connection (at once, in the background). Errors are for the caller's `error` listener, never thrown. */
@@ -38,27 +40,35 @@ export function connect(target: RedisTarget, purpose: ConnectionPurpose): RedisC
 
 /** One server at a time. */
 function connectServer(target: ServerTarget | SentinelTarget, purpose: ConnectionPurpose): Redis {
-  return new LastingRedis({
-    ...(target.kind === 'sentinel' ? sentinelOptions(target) : addressOf(target)),
+  const options = {
     ...behaviour(target, purpose),
     enableOfflineQueue: purpose === 'changes',
     retryStrategy: reconnectDelayMs,
-    // A replica that was promoted away from under us: find the new primary.
-    reconnectOnError: (error) => (error.message.startsWith('READONLY') ? 1 : false),
-  });
+    // A primary that was made a replica: find the new one.
+    reconnectOnError: (error: Error) => (error.message.startsWith('READONLY') ? 1 : false),
+  } satisfies ConnectionOptions;
+  if (target.kind !== 'sentinel') return new LastingRedis({ ...addressOf(target), ...options });
+  const sentinels = new Sentinels(target);
+  const Connector = sentinelConnector(sentinels, target.useTls ? { ...target.tls } : undefined);
+  return new LastingRedis({ ...accessOf(target), ...options, Connector }, sentinels);
 }
 
 /**
- * Comes back until it is closed on purpose. ioredis gives a connection up for good when it is disconnected while it asks
- * Sentinels for the primary, as its own failover detector does.
+ * Comes back until it is closed on purpose: ioredis gives a connection up for good when one attempt is disconnected.
+ * What it searches its server with ends with it.
  */
 class LastingRedis extends Redis {
+  readonly #sentinels: Sentinels | undefined;
   #isClosed = false;
 
-  constructor(options: ConnectionOptions) {
+  constructor(options: ConnectionOptions, sentinels?: Sentinels) {
     super(options);
+    this.#sentinels = sentinels;
     this.on('end', () => {
-      if (this.#isClosed) return;
+      if (this.#isClosed) {
+        sentinels?.close();
+        return;
+      }
       setTimeout(() => {
         if (!this.#isClosed && this.status === 'end') this.connect().catch(() => {});
       }, reconnectDelayMs(1)).unref();
@@ -68,6 +78,8 @@ class LastingRedis extends Redis {
   override disconnect(reconnect = false): void {
     if (!reconnect) this.#isClosed = true;
     super.disconnect(reconnect);
+    // Between two attempts ioredis tells nobody of the end.
+    if (!reconnect) this.#sentinels?.close();
   }
 
   override quit(...args: Parameters<Redis['quit']>): ReturnType<Redis['quit']> {
@@ -176,23 +188,6 @@ function accessOf(target: ClusterTarget | SentinelTarget): ConnectionOptions {
     ...(target.username === undefined ? {} : { username: target.username }),
     ...(target.password === undefined ? {} : { password: target.password }),
     ...(target.useTls ? { tls: { ...target.tls } } : {}),
-  };
-}
-
-function sentinelOptions(target: SentinelTarget): ConnectionOptions {
-  return {
-    ...accessOf(target),
-    sentinels: [...target.sentinels],
-    name: target.name,
-    role: 'master',
-    ...(target.sentinelUsername === undefined ? {} : { sentinelUsername: target.sentinelUsername }),
-    ...(target.sentinelPassword === undefined ? {} : { sentinelPassword: target.sentinelPassword }),
-    ...(target.useTls ? { sentinelTLS: { ...target.tls }, enableTLSForSentinelMode: true } : {}),
-    sentinelCommandTimeout: searchTimeoutMs,
-    sentinelRetryStrategy: reconnectDelayMs,
-    // Hears of a failover also where the old primary still answers.
-    failoverDetector: true,
-    sentinelReconnectStrategy: reconnectDelayMs,
   };
 }
 

@@ -4,7 +4,8 @@ import type { Cluster, Redis } from 'ioredis';
 /** A connection that commands are given to; on a Cluster it finds the node of each key by itself. */
 export type RedisConnection = Redis | Cluster;
 
-interface HostPort {
+/** One address. */
+export interface HostPort {
   readonly host: string;
   readonly port: number;
 }

@@ -1,6 +1,6 @@
 /**
  * Revocations and failovers, again and again: what was answered as done holds, whichever moment the primary is killed
- * at. `npm run test:failovers` does 200; a run of all tests does a few. Prints its tally.
+ * at. Only `npm run test:failovers`; one failover each is part of cluster.test.ts and sentinel.test.ts. Prints its tally.
  */
 import { afterEach, expect, test } from 'vitest';
 import { slotOf } from '../../src/redis/cluster-nodes.js';
@@ -11,9 +11,9 @@ import { until } from '../support/until.js';
 import { type FailoverRig, startFailoverRig } from './failover-rig.js';
 import { loseAndKeepRevocations, type RevocationTally } from './revocations.js';
 
-/** Of each test; behind Sentinels only in the long form. */
-const isLong = process.env.FAILOVERS !== undefined;
-const each = isLong ? Math.ceil(Number(process.env.FAILOVERS) / 2) : 2;
+const isAsked = process.env.FAILOVERS !== undefined;
+/** Of each test. */
+const each = Math.ceil(Number(process.env.FAILOVERS ?? 0) / 2);
 const timeoutMs = 60_000 + each * 30_000;
 
 const closers: (() => Promise<void>)[] = [];
@@ -34,7 +34,7 @@ async function judge(name: string, rig: FailoverRig, tally: RevocationTally): Pr
   await rig.check({ lostEntriesMax: 400 * each });
 }
 
-test(
+test.runIf(isAsked)(
   'on a Cluster a revocation that was answered survives that its primary is killed at once',
   async () => {
     const cluster = await startRedisCluster();
@@ -58,7 +58,7 @@ test(
   timeoutMs,
 );
 
-test.runIf(isLong)(
+test.runIf(isAsked)(
   'behind Sentinels a revocation that was answered survives that the primary is killed at once',
   async () => {
     const group = await startSentinelGroup(['--min-replicas-to-write', '1', '--min-replicas-max-lag', '3']);

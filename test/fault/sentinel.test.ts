@@ -1,31 +1,88 @@
-/** A primary with two replicas and three Sentinels: what holds while the primary is cut off. */
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+/** A primary with two replicas and three Sentinels: what holds while the primary is dead, frozen or cut off. */
+import { describe, expect, type TestContext, test } from 'vitest';
 import { NotConfirmedError, Store, StoreUnavailableError } from '../../src/redis/store.js';
 import { TokenRepository } from '../../src/token/repository.js';
+import { startFaultProxy } from '../support/fault-proxy.js';
+import { freePort } from '../support/ports.js';
 import { type SentinelGroup, startSentinelGroup } from '../support/redis-sentinel.js';
 import { until } from '../support/until.js';
 import { type FailoverRig, startFailoverRig } from './failover-rig.js';
 
-let group: SentinelGroup;
-let rig: FailoverRig;
+/** A group of the test's own. */
+const startGroup = async ({ onTestFinished }: TestContext): Promise<SentinelGroup> => {
+  const group = await startSentinelGroup(['--min-replicas-to-write', '1', '--min-replicas-max-lag', '3']);
+  onTestFinished(() => group.stop());
+  return group;
+};
 
-beforeEach(async () => {
-  group = await startSentinelGroup(['--min-replicas-to-write', '1', '--min-replicas-max-lag', '3']);
-}, 60_000);
-afterEach(async () => {
-  await rig.stop();
-  await group.stop();
-}, 60_000);
-
-const start = async (): Promise<FailoverRig> => {
-  const env = { TOLLKEEPER_REDIS_SENTINELS: group.sentinels, TOLLKEEPER_REDIS_SENTINEL_NAME: group.name };
-  rig = await startFailoverRig(env, group.servers);
+const startRig = async (
+  { onTestFinished }: TestContext,
+  group: SentinelGroup,
+  sidecars = 1,
+  sentinels = group.sentinels,
+): Promise<FailoverRig> => {
+  const env = { TOLLKEEPER_REDIS_SENTINELS: sentinels, TOLLKEEPER_REDIS_SENTINEL_NAME: group.name };
+  const rig = await startFailoverRig(env, group.servers, sidecars);
+  onTestFinished(() => rig.stop());
   return rig;
 };
 
-describe('behind Sentinels', () => {
-  test('a primary that is cut off from the others answers 503 and takes no change; the others go on, and what they revoked holds', async () => {
-    await start();
+// They wait for elections most of the time: at once they take little more than one of them.
+describe.concurrent('behind Sentinels', () => {
+  test('a primary that is killed costs 503 until another one is elected, and every request is answered, counted and logged', async (context) => {
+    const group = await startGroup(context);
+    const rig = await startRig(context, group, 2);
+    const { secret } = await rig.token('acme');
+    const revoked = await rig.token('acme');
+    const load = rig.keepSending(secret, 4);
+    const victim = await group.primary();
+    await rig.untilAnswered(secret, 200);
+    // What was answered as done survives, also when the primary dies at once.
+    await rig.repositories.tokens.revoke(revoked.record.id);
+    await victim.kill();
+    await rig.untilAnswered(secret, 503);
+    await until(async () => (await group.primary()) !== victim, 60_000);
+    await until(async () => (await rig.send(secret, 0)).status === 200, 60_000);
+    await until(async () => (await rig.send(secret, 1)).status === 200, 60_000);
+    expect((await rig.send(revoked.secret)).slug).toBe('token-revoked');
+    await load.stop();
+    expect(Object.keys(rig.history.outcomes()).sort()).toEqual(['ok', 'store-unavailable', 'token-revoked']);
+    await group.rejoin(victim);
+    await rig.check({ lostEntriesMax: 400 });
+  }, 180_000);
+
+  test('a primary that is frozen is left for the one that is elected, and a sidecar without any ends on SIGTERM', async (context) => {
+    const group = await startGroup(context);
+    const rig = await startRig(context, group);
+    const { secret } = await rig.token('acme');
+    await rig.untilAnswered(secret, 200);
+    const frozen = await group.primary();
+    frozen.freeze();
+    await until(async () => (await group.primary()) !== frozen, 60_000);
+    await rig.untilAnswered(secret, 200);
+    await Promise.all(group.servers.map((server) => server.kill()));
+    await rig.untilAnswered(secret, 503);
+    expect(await rig.sidecars[0]?.stop()).toBe(0);
+  }, 180_000);
+
+  test('a Sentinel that names a dead server keeps nobody from the primary, also when it is asked first', async (context) => {
+    // It accepts connections and ends them: a proxy before a dead server.
+    const dead = await startFaultProxy({ port: await freePort() });
+    context.onTestFinished(() => dead.stop());
+    const group = await startGroup(context);
+    const stranger = await group.startStranger(dead.port);
+    const rig = await startRig(context, group, 1, `${stranger},${group.sentinels}`);
+    const { secret } = await rig.token('acme');
+    expect((await rig.send(secret)).status).toBe(200);
+    const victim = await group.primary();
+    await victim.kill();
+    await until(async () => (await group.primary()) !== victim, 60_000);
+    await rig.untilAnswered(secret, 200);
+  }, 180_000);
+
+  test('a primary that is cut off from the others answers 503 and takes no change; the others go on, and what they revoked holds', async (context) => {
+    const group = await startGroup(context);
+    const rig = await startRig(context, group);
     const token = await rig.token('acme');
     const [old] = group.servers;
     if (old === undefined) throw new Error('there is no server');

@@ -1,16 +1,11 @@
 /**
- * A real Redis Cluster on this machine: three primaries and a replica of each, put together by `redis-cli --cluster
- * create`, with timeouts as low as they go. Faults are signals to real processes; slots are moved by redis-cli.
+ * A real Redis Cluster on this machine: three primaries and a replica of each, with timeouts as low as they go. Faults
+ * are signals to real processes; slots are moved by the steps of the Cluster specification.
  */
-import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
 import { Redis } from 'ioredis';
 import { freePort } from './ports.js';
-import { findExecutable } from './process.js';
 import { type RedisServer, startRedis } from './redis.js';
 import { until } from './until.js';
-
-const run = promisify(execFile);
 
 export interface ClusterNode {
   /** `127.0.0.1:port`. */
@@ -45,8 +40,7 @@ export async function startRedisCluster(args: readonly string[] = []): Promise<R
   const started = await Promise.all(Array.from({ length: 6 }, () => startNode(args)));
   const servers = started.map(({ server }) => server);
   const names = servers.map(({ port }) => `127.0.0.1:${port}`);
-  const withBus = started.map(({ busPort }, at) => `${names[at]}@${busPort}`);
-  await redisCli('--cluster', 'create', ...withBus, '--cluster-replicas', '1', '--cluster-yes');
+  await join(started);
 
   const server = (name: string): RedisServer => {
     const found = servers[names.indexOf(name)];
@@ -99,7 +93,10 @@ export async function startRedisCluster(args: readonly string[] = []): Promise<R
     healthy,
     async moveSlot(slot, to) {
       const from = await primaryOf(slot);
-      if (from !== to) await migrate(slot, from, to);
+      if (from === to) return;
+      await migrate(slot, from, to);
+      // The others hear of it.
+      await until(async () => (await primaryOf(slot)) === to);
     },
     async stop() {
       for (const client of clients) client.disconnect();
@@ -140,10 +137,37 @@ async function startNode(args: readonly string[]): Promise<{ server: RedisServer
   return { server: await startRedis({ port, args: [...own, ...bus, ...alone, ...replication, ...args] }), busPort };
 }
 
-async function redisCli(...args: readonly string[]): Promise<void> {
-  const program = findExecutable('redis-cli', 'valkey-cli');
-  if (program === undefined) throw new Error('no redis-cli on PATH: run `npm run setup`');
-  await run(program, args);
+const slotCount = 16_384;
+
+/** What `redis-cli --cluster create` does, in a third of its time: it sleeps whole seconds between the steps. */
+async function join(nodes: readonly { readonly server: RedisServer; readonly busPort: number }[]): Promise<void> {
+  const clients = nodes.map(({ server }) => server.client());
+  const primaries = clients.slice(0, nodes.length / 2);
+  const share = Math.ceil(slotCount / primaries.length);
+  await Promise.all(clients.map((client, at) => client.cluster('SET-CONFIG-EPOCH', at + 1)));
+  await Promise.all(
+    primaries.map((client, at) =>
+      client.cluster('ADDSLOTSRANGE', at * share, Math.min((at + 1) * share, slotCount) - 1),
+    ),
+  );
+  // Everybody meets everybody: word of mouth takes longer.
+  await Promise.all(
+    clients.flatMap((client, at) =>
+      nodes
+        .slice(at + 1)
+        .map(({ server, busPort }) =>
+          client.call('CLUSTER', 'MEET', '127.0.0.1', String(server.port), String(busPort)),
+        ),
+    ),
+  );
+  await until(async () => {
+    const views = await Promise.all(clients.map(async (client) => parseNodes(String(await client.cluster('NODES')))));
+    return views.every((view) => view.length === nodes.length && view.every(({ isUp }) => isUp));
+  }, 60_000);
+  const ids = await Promise.all(primaries.map((client) => client.cluster('MYID')));
+  const replicas = clients.slice(primaries.length);
+  await Promise.all(replicas.map((client, at) => client.cluster('REPLICATE', String(ids[at]))));
+  for (const client of clients) client.disconnect();
 }
 
 /** Lines of CLUSTER NODES: id, address, flags, primary, ping, pong, epoch, link, slots. */

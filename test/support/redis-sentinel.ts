@@ -21,12 +21,14 @@ export interface SentinelGroup {
   readonly servers: readonly RedisServer[];
   /** Between the first server, which is the primary at the start, and everybody else. */
   readonly link: FaultProxy;
-  /** The server that all Sentinels name, once they agree. */
+  /** The server that more than half of the Sentinels name, once they agree. */
   primary(): Promise<RedisServer>;
   /** Brings a killed server back, without its data, as a replica of the primary of this moment. */
   rejoin(server: RedisServer): Promise<void>;
-  /** Answers when the Sentinels name a primary that is one, and as many replicas as there are others follow it. */
+  /** Answers when all Sentinels name a primary that is one, no failover is under way, and all others follow it. */
   healthy(): Promise<void>;
+  /** Starts a Sentinel that stands alone and names another server by the group's name; answers its address. */
+  startStranger(primaryPort: number): Promise<string>;
   stop(): Promise<void>;
 }
 
@@ -46,31 +48,45 @@ export async function startSentinelGroup(args: readonly string[] = []): Promise<
       return startRedis({ port, args: [...common, '--replica-announce-port', String(known[at]), ...follows] });
     }),
   );
+  const clients = servers.map((server) => server.client());
+  const isFollowed = async (at: number): Promise<boolean> => {
+    const primary = clients[at];
+    if (primary?.status !== 'ready') return false;
+    const info = await primary.info('replication');
+    return /role:master/.test(info) && (info.match(/state=online/g) ?? []).length === servers.length - 1;
+  };
+  // Sentinels ask the primary for its replicas when they start, and then every 10 s. One that they do not know follows
+  // nobody after a failover, and the new primary, without a replica, takes no writes.
+  await until(() => isFollowed(0), 60_000);
   const sentinelPorts = [await freePort(), await freePort(), await freePort()];
   const sentinels = await Promise.all(sentinelPorts.map((port) => startSentinel(dir, port, link.port)));
   const asked = sentinelPorts.map((port) => new Redis({ port, host: '127.0.0.1' }));
   for (const client of asked) client.on('error', () => {});
-  const clients = servers.map((server) => server.client());
 
+  /** What each Sentinel says; one that does not answer says nothing. */
+  const ask = async (...args: readonly string[]): Promise<unknown[]> => {
+    const [subcommand = '', ...rest] = args;
+    return Promise.all(asked.map((client) => client.call('SENTINEL', subcommand, ...rest).catch(() => '')));
+  };
   const primaryAt = async (): Promise<number> => {
-    const answers = await Promise.all(
-      asked.map((client) => client.call('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', groupName)),
-    );
-    const named = new Set(answers.map((answer) => Number((answer as string[])[1])));
-    const [port] = named;
-    return named.size === 1 && port !== undefined ? known.indexOf(port) : -1;
+    const answers = await ask('GET-MASTER-ADDR-BY-NAME', groupName);
+    const named = answers.map((answer) => known.indexOf(Number((answer as string[])[1])));
+    return named.find((at) => named.filter((other) => other === at).length > asked.length / 2) ?? -1;
   };
   const healthy = (): Promise<void> =>
     until(async () => {
       const at = await primaryAt();
-      const primary = clients[at];
-      if (primary?.status !== 'ready') return false;
-      const info = await primary.info('replication');
-      if (!/role:master/.test(info) || (info.match(/state=online/g) ?? []).length !== servers.length - 1) return false;
-      const seen = await Promise.all(
-        asked.map((client) => client.call('SENTINEL', 'CKQUORUM', groupName).catch(() => '')),
+      if (!(await isFollowed(at))) return false;
+      const quorums = await ask('CKQUORUM', groupName);
+      const views = await ask('MASTER', groupName);
+      const replicas = await ask('REPLICAS', groupName);
+      return (
+        replicas.every((named) => Array.isArray(named) && named.length === servers.length - 1) &&
+        !/s_down|o_down|disconnected/.test(String(replicas)) &&
+        quorums.every((text) => String(text).startsWith('OK 3')) &&
+        // A Sentinel whose failover is not over would name a dead server, should the promoted one die now.
+        views.every((view) => !String(view).includes('failover_in_progress') && String(view).includes(`,${known[at]},`))
       );
-      return seen.every((text) => String(text).startsWith('OK 3'));
     }, 60_000);
   await healthy();
   return {
@@ -87,6 +103,11 @@ export async function startSentinelGroup(args: readonly string[] = []): Promise<
       return found as RedisServer;
     },
     healthy,
+    async startStranger(primaryPort) {
+      const port = await freePort();
+      sentinels.push(await startSentinel(dir, port, primaryPort));
+      return `127.0.0.1:${port}`;
+    },
     async rejoin(server) {
       const at = await primaryAt();
       await server.restart({ keepData: false });
