@@ -1,5 +1,6 @@
 /** What the admin API asks of src/explain, which lies above it. */
 import type { ExplainRequests } from '../admin/explain.js';
+import { entryView } from '../accesslog/logged-entry.js';
 import type { Config } from '../config/schema.js';
 import { Explainer } from '../explain/explain.js';
 import { findLoggedRequests } from '../explain/logged-request.js';
@@ -25,7 +26,8 @@ export function explaining(
       new Explainer(config, policy(), store, (message) => logger.warn(message), within).explain(request, tokenId),
     logged: async (requestId, tenants, sinceMs) => {
       const slugs = tenants ?? ['', ...(await store.ask(() => store.redis.zrange(keys.tenants(), 0, '-1')))];
-      return store.ask(() => findLoggedRequests(logRedis, slugs, requestId, sinceMs, Date.now() + clockToleranceMs));
+      const toMs = Date.now() + clockToleranceMs;
+      return (await store.ask(() => findLoggedRequests(logRedis, slugs, requestId, sinceMs, toMs))).map(entryView);
     },
   };
 }

@@ -54,7 +54,38 @@ export class AdminClient {
     return answer.status === 204 ? undefined : answer.json();
   }
 
-  async #fetch({ method, path, query = {}, body, ifVersion }: AdminRequest): Promise<Response> {
+  /**
+   * The lines of an answer that is a text, however long it takes to come; `signal` ends it.
+   * @throws as {@link send}; OperatorError when it breaks off.
+   */
+  async *lines(request: AdminRequest, signal?: AbortSignal): AsyncGenerator<string, undefined> {
+    const late = new AbortController();
+    const timer = setTimeout(() => late.abort(new DOMException('no answer', 'TimeoutError')), timeoutMs);
+    const ends = signal === undefined ? late.signal : AbortSignal.any([late.signal, signal]);
+    const answer = await this.#fetch(request, ends).finally(() => clearTimeout(timer));
+    if (!answer.ok) throw this.#refused(answer.status, await problemOf(answer));
+    const decoder = new TextDecoder();
+    let rest = '';
+    try {
+      for await (const part of answer.body ?? []) {
+        const lines = (rest + decoder.decode(part, { stream: true })).split('\n');
+        rest = lines.pop() ?? '';
+        yield* lines;
+      }
+    } catch (error) {
+      if (signal?.aborted === true) return;
+      const reason = reasonOf(error);
+      throw new OperatorError(
+        `The answer of ${this.#server.origin} broke off (${reason}): what was printed is not all.`,
+      );
+    }
+    if (rest !== '') yield rest;
+  }
+
+  async #fetch(
+    { method, path, query = {}, body, ifVersion }: AdminRequest,
+    signal: AbortSignal = AbortSignal.timeout(timeoutMs),
+  ): Promise<Response> {
     const { origin, adminKey } = this.#server;
     // A URL would take these for a step up, and lead to another resource.
     const step = path.findIndex((part) => ['', '.', '..'].includes(part));
@@ -67,14 +98,17 @@ export class AdminClient {
     if (body !== undefined) headers['content-type'] = 'application/json';
     if (method === 'POST') headers['idempotency-key'] = randomUUID();
     if (ifVersion !== undefined) headers['if-match'] = `"${ifVersion}"`;
-    if (this.#password !== undefined) headers['x-confirm-password'] = this.#password;
+    // A header is bytes; what is meant is UTF-8.
+    if (this.#password !== undefined) {
+      headers['x-confirm-password'] = Buffer.from(this.#password, 'utf8').toString('latin1');
+    }
     try {
       return await fetch(url, {
         method,
         headers,
         // The key is for this server alone.
         redirect: 'manual',
-        signal: AbortSignal.timeout(timeoutMs),
+        signal,
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });
     } catch (error) {

@@ -9,6 +9,7 @@ import { type Check, fail, ok } from './doctor-check.js';
 import { checkDescriptors, checkSettings, checkUpstream } from './doctor-local.js';
 import { checkRedis } from './doctor-redis.js';
 import { addJsonOption, printJson, printTable } from './output.js';
+import { refuseServer } from './server-option.js';
 
 /** Registers `doctor`; it ends with 1 when a check fails. */
 export function registerDoctor(program: Command, context: CliContext): void {
@@ -16,6 +17,7 @@ export function registerDoctor(program: Command, context: CliContext): void {
     .command('doctor')
     .description('check the configuration, Redis, the upstream and the limits of the process')
     .action(async (options: { json?: boolean }) => {
+      refuseServer(command);
       const checks = await examine(configSources(command, context));
       const failed = checks.filter(({ status }) => status === 'fail').length;
       if (options.json === true) {

@@ -9,10 +9,12 @@ import { notAnAddress, parseAddress } from '../http/address.js';
 import { isValidHost } from '../http/host.js';
 import { loadPolicy } from '../policy/load.js';
 import { isTokenId } from '../token/format.js';
+import { AdminClient } from './admin-client.js';
 import { configOf } from './config-option.js';
 import type { CliContext } from './context.js';
 import { explainLogged } from './explain-logged.js';
 import { addJsonOption, printable, printJson, printTable } from './output.js';
+import { serverOf } from './server-option.js';
 import { withStore } from './store-session.js';
 
 interface ExplainFlags {
@@ -51,31 +53,61 @@ export function registerExplain(program: Command, context: CliContext): void {
     .option('--request-id <id>', 'look a request up in the access log instead')
     .option('--since <time>', 'with --request-id: how far back to look, 10m, 2h, 7d or an RFC 3339 time', '24h');
   addJsonOption(command).action(async (flags: ExplainFlags) => {
-    const config = configOf(command, context);
-    if (flags.requestId !== undefined) {
-      return explainLogged(
-        config,
-        { requestId: flags.requestId, since: flags.since, json: flags.json === true },
-        context,
-      );
+    const server = serverOf(command, context);
+    const { requestId, since } = flags;
+    if (requestId !== undefined) {
+      const question = { requestId, since, json: flags.json === true };
+      const place = server === undefined ? configOf(command, context) : new AdminClient(server, context);
+      return explainLogged(place, question, context);
     }
-    const description = describe(flags, config);
+    const description = describe(flags, server === undefined ? configOf(command, context).tenantHost : undefined);
     if (flags.token !== undefined && !isTokenId(flags.token)) {
       throw new OperatorError("--token takes a token's id: the 12 letters and digits between its last two _.", 2);
     }
-    // The other commands need not load the data plane.
-    const { Explainer } = await import('../explain/explain.js');
-    const explanation = await withStore(config, (store) => {
-      const note = (message: string): void => context.err(`tollkeeper: ${message}`);
-      return new Explainer(config, loadPolicy(config.policy), store, note).explain(description, flags.token);
-    });
+    const explanation =
+      server === undefined
+        ? await explained(configOf(command, context), description, flags.token, context)
+        : await askedOf(new AdminClient(server, context), description, flags.token);
     if (flags.json === true) printJson(context, explanation);
     else printExplanation(context, explanation);
     return undefined;
   });
 }
 
-function describe(flags: ExplainFlags, config: Config): RequestDescription {
+async function explained(
+  config: Config,
+  description: RequestDescription,
+  tokenId: string | undefined,
+  context: CliContext,
+): Promise<Explanation> {
+  // The other commands need not load the data plane.
+  const { Explainer } = await import('../explain/explain.js');
+  return withStore(config, (store) => {
+    const note = (message: string): void => context.err(`tollkeeper: ${message}`);
+    return new Explainer(config, loadPolicy(config.policy), store, note).explain(description, tokenId);
+  });
+}
+
+/** What a server says, under the policy that is in force there. */
+async function askedOf(
+  client: AdminClient,
+  { method, target, fields, body, peer, host, scheme }: RequestDescription,
+  token: string | undefined,
+): Promise<Explanation> {
+  const question = {
+    request: `${method} ${target}`,
+    token,
+    headers: fields.map(([name, value]) => ({ name, value })),
+    body: body.toString('base64'),
+    ip: peer,
+    host,
+    scheme,
+  };
+  return (await client.send({ method: 'POST', path: ['explain'], body: question })) as Explanation;
+}
+
+/** `tenantHost`: how the host names the tenant, where it does and that is known. */
+function describe(flags: ExplainFlags, tenantHost: string | undefined): RequestDescription {
   const line = /^([^ ]+) +([^ ]+)(?: HTTP\/1\.1)?$/.exec(flags.request ?? '');
   if (line === null) {
     throw new OperatorError("Give --request 'METHOD /path?query', or --request-id ID for one that is logged.", 2);
@@ -87,8 +119,8 @@ function describe(flags: ExplainFlags, config: Config): RequestDescription {
   const fields = [...fieldLines(flags.header, false), ...fieldLines(fileLines(flags.headersFile), true)];
   const ofField = fields.find(([name]) => name.toLowerCase() === 'host')?.[1];
   const host = flags.host ?? url?.[2] ?? ofField;
-  if (host === undefined && config.tenantHost !== undefined) {
-    throw new OperatorError(`The host names the tenant here (${config.tenantHost}): give --host.`, 2);
+  if (host === undefined && tenantHost !== undefined) {
+    throw new OperatorError(`The host names the tenant here (${tenantHost}): give --host.`, 2);
   }
   if (host !== undefined && !isValidHost(host)) throw new OperatorError(`${printable(host)} is no host.`, 2);
   const peer = flags.ip ?? '127.0.0.1';

@@ -11,6 +11,7 @@ import { configOf } from './config-option.js';
 import type { CliContext } from './context.js';
 import { addJsonOption, printJson, printTable } from './output.js';
 import { pastTime } from './past-time.js';
+import { refuseServer } from './server-option.js';
 
 interface VerifyFlags {
   readonly tenant?: string;
@@ -25,6 +26,7 @@ export function registerLogsVerify(logs: Command, context: CliContext): void {
     .option('--tenant <slug>', 'only this tenant; _ for requests of no known tenant')
     .option('--since <time>', 'days from this time on: 10m, 2h, 7d or an RFC 3339 time', '1d');
   addJsonOption(verify).action(async (_flags: VerifyFlags, command: Command) => {
+    refuseServer(command);
     // The command above has options of the same names.
     const flags = command.optsWithGlobals<VerifyFlags>();
     const found = await verifyAll(configOf(command, context), flags);

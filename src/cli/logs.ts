@@ -1,9 +1,8 @@
 /** `tollkeeper logs`: the access log of one or all tenants, past or as it is written. */
 import { type Command, Option } from 'commander';
-import { gapOutcome } from '../accesslog/entry.js';
 import { type ExportFormat, exportText } from '../accesslog/export.js';
 import { follow } from '../accesslog/follow.js';
-import { entryView, type LogFilter, type LoggedEntry } from '../accesslog/logged-entry.js';
+import { entryView, type LogEntryView, type LogFilter, type LoggedEntry } from '../accesslog/logged-entry.js';
 import { type LogRange, readBackward, readForward } from '../accesslog/reader.js';
 import type { Config } from '../config/schema.js';
 import { logRedisSettings, redisSettings } from '../config/require.js';
@@ -16,6 +15,7 @@ import type { CliContext } from './context.js';
 import { registerLogsVerify } from './logs-verify.js';
 import { printable } from './output.js';
 import { pastTime } from './past-time.js';
+import { serverOf } from './server-option.js';
 
 interface LogsOptions {
   readonly tenant?: string;
@@ -52,11 +52,11 @@ export function registerLogs(program: Command, context: CliContext): void {
     .option('--export <format>', 'print a file of all entries instead: ndjson or csv')
     .option('--limit <n>', 'only the newest N entries')
     .addOption(new Option('--json', 'print JSON, one object a line'))
-    .action((options: LogsOptions) => printLogs(configOf(command, context), options, context));
+    .action((options: LogsOptions) => printLogs(command, options, context));
   registerLogsVerify(command, context);
 }
 
-async function printLogs(config: Config, options: LogsOptions, context: CliContext): Promise<void> {
+async function printLogs(command: Command, options: LogsOptions, context: CliContext): Promise<void> {
   const filter: LogFilter = {
     tokenId: options.token,
     status: statusRange(options.status),
@@ -66,26 +66,54 @@ async function printLogs(config: Config, options: LogsOptions, context: CliConte
   };
   const format = exportFormat(options);
   const limit = options.limit === undefined ? undefined : wholeNumber(options.limit);
-  const sinceMs = options.since === undefined ? undefined : sinceTime(options.since, Date.now());
-  const toMs = options.until === undefined ? Date.now() + dayMs : pastTime('--until', options.until, Date.now());
+  const sinceMs = options.since === undefined ? undefined : pastTime('--since', options.since, Date.now());
+  const untilMs = options.until === undefined ? undefined : pastTime('--until', options.until, Date.now());
+  const print = (entry: LogEntryView): void =>
+    context.out(options.json === true ? JSON.stringify(entry) : textLine(entry));
+  const server = serverOf(command, context);
+  if (server !== undefined) {
+    const { printServedLogs } = await import('./logs-server.js');
+    const { token, status, path } = options;
+    return printServedLogs(
+      server,
+      {
+        tenant: options.tenant,
+        filters: { token, status, path, method: filter.method, ip: filter.ip },
+        fromMs: sinceMs,
+        toMs: untilMs,
+        limit: limit ?? (isUnbounded(options) ? undefined : limitDefault),
+        format,
+        follow: options.follow === true,
+      },
+      print,
+      context,
+    );
+  }
+  const config = configOf(command, context);
+  const toMs = untilMs ?? Date.now() + dayMs;
   const log = await connectOrFail(logRedisSettings(config));
   const store = config.logRedisUrl === undefined ? log : await connectOrFail(redisSettings(config));
   const tenants = (): Promise<string[]> => tenantsOf(store, options.tenant);
-  const print = (entry: LoggedEntry): void =>
-    context.out(options.json === true ? JSON.stringify(entryView(entry)) : textLine(entry));
+  const printRead = (entry: LoggedEntry): void => print(entryView(entry));
   try {
     const writtenBeforeMs = options.follow === true ? await redisTimeMs(log) : undefined;
     if (options.follow !== true || sinceMs !== undefined || limit !== undefined) {
       const fromMs = sinceMs ?? Date.now() - (config.logRetentionDays + 1) * dayMs;
       const range = { tenants: await tenants(), fromMs, toMs, writtenBeforeMs, filter };
       if (format !== undefined) return await printFile(log, range, format, context);
-      await printPast(log, range, limit ?? (sinceMs === undefined ? limitDefault : undefined), print);
+      await printPast(log, range, limit ?? (isUnbounded(options) ? undefined : limitDefault), printRead);
     }
-    if (writtenBeforeMs !== undefined) await printLive(config, tenants, filter, writtenBeforeMs, print);
+    if (writtenBeforeMs !== undefined) await printLive(config, tenants, filter, writtenBeforeMs, printRead);
+    return undefined;
   } finally {
     log.disconnect();
     store.disconnect();
   }
+}
+
+/** Whether all entries are asked for, or of a live log none before it. */
+function isUnbounded({ since, export: format, follow }: LogsOptions): boolean {
+  return since !== undefined || format !== undefined || follow === true;
 }
 
 /** @throws OperatorError (exit code 2) for a format that is none, or what does not go with a file. */
@@ -104,7 +132,7 @@ async function printFile(
   format: ExportFormat,
   context: CliContext,
 ): Promise<void> {
-  for await (const text of exportText(readForward(redis, range), format)) context.out(text.replace(/\r?\n$/, ''));
+  for await (const text of exportText(readForward(redis, range), format)) context.out(text.replace(/\n$/, ''));
 }
 
 async function printPast(
@@ -162,9 +190,9 @@ async function redisTimeMs(redis: RedisConnection): Promise<number> {
   return Number(seconds) * 1000 + Math.floor(Number(microseconds) / 1000);
 }
 
-function textLine(entry: LoggedEntry): string {
+function textLine(entry: LogEntryView): string {
   const tenant = entry.tenant === '' ? '-' : entry.tenant;
-  if (entry.outcome === gapOutcome) {
+  if ('dropped' in entry) {
     return printable(`${entry.time} ${tenant} ${entry.dropped} entries are missing here: they had to be dropped`);
   }
   const status = String(entry.status).padStart(3);
@@ -186,20 +214,4 @@ function statusRange(text: string | undefined): { from: number; to: number } | u
 function wholeNumber(text: string): number {
   if (/^\d{1,7}$/.test(text)) return Number(text);
   throw new OperatorError(`--limit must be a whole number up to 9999999, found ${text}.`, 2);
-}
-
-const unitMs: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: dayMs, w: 7 * dayMs };
-
-/**
- * The Unix time in ms of a `--since`: 10m, 2h, 7d before now, or an RFC 3339 time.
- * @throws OperatorError (exit code 2) for anything else.
- */
-export function sinceTime(text: string, nowMs: number): number {
-  const ago = /^(\d{1,6})([smhdw])$/.exec(text);
-  if (ago !== null) return nowMs - Number(ago[1]) * (unitMs[ago[2] as string] as number);
-  const timeMs = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/i.test(text) ? Date.parse(text) : NaN;
-  if (Number.isNaN(timeMs)) {
-    throw new OperatorError(`--since must be a time such as 10m, 2h, 7d or 2026-01-31T00:00:00Z, found ${text}.`, 2);
-  }
-  return timeMs;
 }

@@ -1,9 +1,12 @@
-/** Passwords: typed into a terminal without echo, or the first line of standard input. Never an argument. */
+/** Passwords: typed into a terminal without echo, or a line of standard input for each. Never an argument. */
 import { createInterface } from 'node:readline/promises';
 import { Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { OperatorError } from '../core/failure.js';
 import type { CliContext } from './context.js';
+
+/** Lines of standard input that no password was taken from yet; undefined: it was not read. */
+let piped: string[] | undefined;
 
 /**
  * Asks for a password.
@@ -12,10 +15,11 @@ import type { CliContext } from './context.js';
  */
 export async function askPassword({ err }: CliContext, question: string): Promise<string> {
   if (process.stdin.isTTY) return typed(question);
-  const [line = ''] = (await text(process.stdin)).split(/\r?\n/, 1);
+  piped ??= (await text(process.stdin)).split(/\r?\n/);
+  const line = piped.shift() ?? '';
   if (line !== '') return line;
   err(`tollkeeper: ${question} is asked for.`);
-  throw new OperatorError('Type the password into a terminal, or give it as the first line of standard input.', 2);
+  throw new OperatorError('Type the password into a terminal, or give it as a line of standard input.', 2);
 }
 
 /**

@@ -59,7 +59,7 @@ export function serverOf(command: Command, { env, err }: CliContext): AdminServe
   return { origin, adminKey };
 }
 
-/** @throws OperatorError (exit code 2) when --server was given to a command that works on the Redis or files alone. */
+/** @throws OperatorError (exit code 2) when --server was given to a command that works on the Redis itself. */
 export function refuseServer(command: Command): void {
   if (command.optsWithGlobals<ServerFlags>().server === undefined) return;
   throw new OperatorError(

@@ -1,13 +1,16 @@
 /** The same commands on the Redis itself and over the admin API: what they print and how they end is the same. */
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type CommandResult, runCommand } from '../support/cli.js';
+import { type CommandResult, childEnvironment, mainScript, runCommand } from '../support/cli.js';
 import { runInProcess } from '../support/command-line.js';
-import { type Installation, startInstallation } from '../support/installation.js';
+import { type Installation, type IssuedToken, startInstallation } from '../support/installation.js';
+import { spawnTied } from '../support/process.js';
 import { type RedisServer, startRedis } from '../support/redis.js';
 import type { Sidecar } from '../support/sidecar.js';
+import { until } from '../support/until.js';
 
 const adminKey = 'the-admin-key-of-this-test-0123456789';
 const masterKey = Buffer.alloc(32, 7).toString('base64');
@@ -179,6 +182,8 @@ describe('the server', () => {
     ['export', 'x'],
     ['import', 'x'],
     ['token', 'rekey'],
+    ['logs', 'verify'],
+    ['doctor', '--json'],
   ])('is not for %s %s', async (...args) => {
     const { code, stderr } = await runInProcess([...args, '--server', sidecar.adminUrl], local);
     expect([code, stderr]).toEqual([2, expect.stringContaining('works on the Redis itself')]);
@@ -230,9 +235,116 @@ test('users and their keys are managed both ways, with the password from standar
   for (const { stdout, stderr } of direct) expect(stdout + stderr).not.toContain('horse');
 });
 
+test('a personal key and its password on standard input, behind the one of the new user, make a user', async () => {
+  const [own, ofNew] = ['пароль été пароль', 'another horse battery'];
+  await runCommand(['user', 'add', 'olaf', '--role', 'operator'], remote, `${own}\n`);
+  const made = await runInProcess(['user', 'key', 'create', 'olaf', '--name', 'ci', '--json'], remote);
+  const env = { ...remote, TOLLKEEPER_ADMIN_KEY: (JSON.parse(made.stdout) as { secret: string }).secret };
+  const add = (input: string) => runCommand(['user', 'add', 'mia', '--role', 'operator', '--json'], env, input);
+  expect(await add(`${ofNew}\n`)).toMatchObject({ code: 2, stderr: expect.stringContaining('once more') as unknown });
+  expect((await add(`${ofNew}\nwrong\n`)).stderr).toContain('password is wrong');
+  expect((await add(`${ofNew}\n${own}\n`)).code).toBe(0);
+});
+
 test('who used the command line on the Redis itself is in the audit log', async () => {
   const { stdout } = await runInProcess(['audit', 'list', '--action', 'tenant.create', '--json'], local);
   const { data } = JSON.parse(stdout) as { data: { actor: { kind: string; name: string } }[] };
   expect(data[0]?.actor.kind).toBe('command');
   expect(data[0]?.actor.name).toMatch(/^.+@.+$/);
+});
+
+describe('what was called', () => {
+  let token: IssuedToken;
+
+  const call = async (path: string, id: string): Promise<void> => {
+    const headers = { authorization: `Bearer ${token.secret}`, 'x-request-id': id };
+    await (await fetch(`${sidecar.dataUrl}${path}`, { headers })).arrayBuffer();
+  };
+
+  beforeAll(async () => {
+    await installation.tenant('shop');
+    token = await installation.token('shop', '--limit', '1000');
+    for (let n = 0; n < 5; n++) await call('/api/v1/products', `called-${n}`);
+    await call('/api/v1/admin/tokens', 'refused');
+    await until(async () => {
+      const { stdout } = await runInProcess(['logs', '--tenant', 'shop', '--json'], installation.env);
+      return stdout.trimEnd().split('\n').length === 6;
+    });
+  });
+
+  test.each<[string, number, RegExp]>([
+    ['logs --tenant shop', 0, /(.* 200 ok GET .*\n){5}.* 403 insufficient-scope/],
+    ['logs --tenant shop --json', 0, /"requestId":"called-0"(.*\n)+.*"requestId":"refused"/],
+    ['logs --tenant shop --limit 2 --json', 0, /^.*"called-4".*\n.*"refused".*\n$/],
+    ['logs --tenant shop --limit 0', 0, /^$/],
+    ['logs --tenant shop --since 1h --json', 0, /"called-0"(.*\n)+.*"refused"/],
+    ['logs --tenant shop --since 1h --status 4xx --method get --json', 0, /^.*"refused".*\n$/],
+    ['logs --tenant shop --token {token} --path /api/v1/products --limit 3', 0, /^(.* 200 ok .*\n){3}$/],
+    ['logs --tenant shop --until 1h', 0, /^$/],
+    ['logs --tenant shop --export csv', 0, /^id,time,.*\r\n(.*,200,ok,.*\r\n){5}.*,403,insufficient-scope,.*\r\n$/],
+    ['logs --tenant shop --export ndjson --status 403', 0, /^.*"refused".*\n$/],
+    ['logs --tenant shop --status 9xx', 2, /^$/],
+    ['logs --tenant shop --since yesterday', 2, /^$/],
+    ['usage --tenant shop', 0, /^lifetime +6 +83\.3 %/m],
+    ['usage --token {token}', 0, /^insufficient-scope +1$/m],
+    ['usage', 2, /^$/],
+    ['explain --request-id refused', 0, /^what to do +Ask for the scope/m],
+    ['explain --request-id refused --json', 0, /"insufficient-scope"/],
+    ['explain --request-id never-seen', 1, /^$/],
+    ['explain --request GET', 2, /^$/],
+    ['explain --token {token} --request POST_/api/v1/nowhere?a=b', 0, /^route +fail: route-not-allowed/m],
+  ])('is the same over the API as on its Redis: %s', async (line, code, printed) => {
+    const args = line.split(' ').map((word) => word.replace('{token}', token.id).replace('_', ' '));
+    const [direct, served] = await Promise.all([runInProcess(args, installation.env), runInProcess(args, remote)]);
+    expect(served).toEqual(direct);
+    expect([direct.code, direct.stdout]).toEqual([code, expect.stringMatching(printed)]);
+  });
+
+  test('is explained by the policy in force there, with the secret headers from a file', async () => {
+    const file = join(dir, 'headers');
+    writeFileSync(file, `Authorization: Bearer ${token.secret}\n`);
+    const args = ['explain', '--headers-file', file, '--request', 'GET /api/v1/products', '--json'];
+    const [direct, served] = [await runInProcess(args, installation.env), await runInProcess(args, remote)];
+    const told = ({ stdout }: CommandResult): unknown => {
+      const { verdict, token: seen, route } = JSON.parse(stdout) as Record<string, unknown>;
+      return { verdict, seen, route };
+    };
+    expect(told(served)).toEqual(told(direct));
+    expect(told(served)).toMatchObject({ verdict: { admitted: true }, seen: { id: token.id } });
+  });
+
+  test('is followed over the API until an interrupt, which ends it as done', async () => {
+    const child = spawnTied(process.execPath, [mainScript, 'logs', '--tenant', 'shop', '--follow', '--json'], {
+      env: childEnvironment(remote),
+      stdio: 'pipe',
+    });
+    let printed = '';
+    child.stdout?.on('data', (part: Buffer) => {
+      printed += part.toString();
+    });
+    await until(async () => {
+      await call('/api/v1/products', 'followed');
+      return printed.includes('"requestId":"followed"');
+    });
+    child.kill('SIGINT');
+    expect(await once(child, 'close')).toEqual([0, null]);
+    expect(printed).not.toContain('"refused"');
+  });
+
+  test.each([
+    ['logs', '--tenant SLUG'],
+    ['logs --tenant _', '--tenant SLUG'],
+    ['logs --tenant shop --follow --since 1h', 'begins now'],
+  ])('%s is refused over the API in words', async (line, complaint) => {
+    const { code, stderr } = await runInProcess(line.split(' '), remote);
+    expect([code, stderr]).toEqual([2, expect.stringContaining(complaint)]);
+  });
+
+  test.each(['logs --tenant nobody', 'logs --tenant nobody --export csv', 'logs --tenant nobody --follow'])(
+    '%s is no empty log but one that there is not',
+    async (line) => {
+      const { code, stderr } = await runInProcess(line.split(' '), remote);
+      expect([code, stderr]).toEqual([1, expect.stringContaining('no tenant nobody')]);
+    },
+  );
 });
