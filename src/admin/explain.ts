@@ -5,6 +5,7 @@ import { isValidHost } from '../http/host.js';
 import { requireTenantAccess } from '../management/principal.js';
 import { NotFoundError } from '../tenant/refusal.js';
 import { type AnyRoute, route } from './route.js';
+import { Slots } from './slots.js';
 
 /** A request that is described, not sent. */
 interface DescribedRequest {
@@ -67,7 +68,11 @@ const explanationSchema = z.looseObject({
   signature: z.looseObject({ form: z.string(), canonicalString: z.string() }).nullable(),
 });
 
+/** Each may read a month of the log. */
+const lookupsAtATime = { each: 2, total: 8 };
+
 export function explainRoutes(explain: ExplainRequests): readonly AnyRoute[] {
+  const lookups = new Slots(lookupsAtATime);
   return [
     route({
       method: 'POST',
@@ -92,10 +97,12 @@ export function explainRoutes(explain: ExplainRequests): readonly AnyRoute[] {
       },
       handle: async ({ principal, operations, body }) => {
         const owned = principal.role === 'owner' ? [principal.tenant ?? ''] : undefined;
-        if (body.requestId !== undefined) {
-          const entries = await explain.logged(body.requestId, owned, Date.now() - body.days * dayMs);
+        const { requestId } = body;
+        if (requestId !== undefined) {
+          const sinceMs = Date.now() - body.days * dayMs;
+          const entries = await lookups.run(principal, () => explain.logged(requestId, owned, sinceMs));
           if (entries.length === 0) throw new NotFoundError('No request with this id was logged in that time.');
-          return { requestId: body.requestId, entries };
+          return { requestId, entries };
         }
         if (body.token !== undefined) await operations.showToken({ id: body.token });
         const [method = '', target = ''] = (body.request ?? '').split(' ');

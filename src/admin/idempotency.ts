@@ -6,7 +6,7 @@
  * A key is marked before its request runs. A process that ends in between leaves the mark: whether the change was made is
  * not known then, and the repeat is refused rather than run twice.
  */
-import { createHash } from 'node:crypto';
+import { createHash, createHmac } from 'node:crypto';
 import { type MasterKeys, openSecret, sealSecret } from '../credential/sealed-secret.js';
 import type { Principal } from '../management/principal.js';
 import { keys } from '../redis/keys.js';
@@ -67,7 +67,9 @@ export class IdempotentRequests {
     const { kind, name: principalName, role, tenant } = principal;
     const digest = sha256([kind, principalName, role, tenant ?? '', key].join('\n'));
     const name = keys.idempotency(digest);
-    const mark: Mark = { fingerprint: sha256(subject), begunAt: Date.now() };
+    // A body may hold a password: who reads the Redis does not have the key that its hash could be guessed with.
+    const fingerprint = createHmac('sha256', key).update(subject).digest('hex');
+    const mark: Mark = { fingerprint, begunAt: Date.now() };
     const { redis } = this.#store;
     const taken = await this.#store.ask(() => redis.set(name, JSON.stringify(mark), 'PX', keptMs, 'NX'));
     if (taken !== 'OK') return this.#repeated(digest, mark);

@@ -9,9 +9,9 @@ import { DraftError } from '../tenant/refusal.js';
 import type { Authenticator } from './authenticate.js';
 import { filterOf, filterQuery, logEntrySchema, logPageSchema, rangeOf, rangeQuery } from './log-query.js';
 import { sendEvents, sendExport } from './log-streams.js';
-import { AdminRefusal } from './problem.js';
 import { type Records, requireTenant, requireTokenOfNow } from './records.js';
 import { type AnyRoute, route } from './route.js';
+import { Slots } from './slots.js';
 
 const tag = 'Logs';
 const ofTenant = z.strictObject({ tenant: z.string() });
@@ -28,13 +28,14 @@ const paging = {
     .default(100),
 };
 
-/** Live readers at a time: each may hold a thousand entries. */
-const liveReadersMax = 100;
-
+/** Each may hold a thousand entries. */
+const liveReaders = { each: 20, total: 100 };
+const exportsAtATime = { each: 4, total: 20 };
 const heartbeatMs = 15_000;
 
 /** `authenticator` says who a live reader is by now. */
 export function logRoutes(records: Records, authenticator: Authenticator): readonly AnyRoute[] {
+  const [readers, exports] = [new Slots(liveReaders), new Slots(exportsAtATime)];
   const page = async (query: PageQuery): Promise<z.output<typeof logPageSchema>> => {
     try {
       const read = () => readPage(records.redis, query, Date.now(), records.retentionDays);
@@ -99,24 +100,22 @@ export function logRoutes(records: Records, authenticator: Authenticator): reado
         description: 'Until the client closes',
         contentType: 'text/event-stream',
       },
-      handle: async ({ operations, params: { tenant }, query, request, reply }) => {
+      handle: async ({ principal, operations, params: { tenant }, query, request, reply }) => {
         const lastEventId = request.headers['last-event-id'];
         const after = typeof lastEventId === 'string' ? parsePosition(lastEventId) : undefined;
         if (lastEventId !== undefined && after === undefined) {
           throw fieldFault('Last-Event-ID', 'is not the id of an event of this stream: leave it out to begin now');
         }
         await requireTenant(operations, tenant);
-        if (records.tail.readers >= liveReadersMax) {
-          throw new AdminRefusal('too-many-requests', 'Too many clients read logs live: close one, or try again.', 5);
-        }
-        await sendEvents(reply, {
-          open: (signal) => records.tail.read({ tenant, filter: filterOf(query), after, signal }),
+        const source = {
+          open: (signal: AbortSignal) => records.tail.read({ tenant, filter: filterOf(query), after, signal }),
           heartbeatMs: records.heartbeatMs ?? heartbeatMs,
           mayGoOn: async () => {
-            const principal = await authenticator.current(request);
-            return principal !== undefined && mayAccessTenant(principal, tenant);
+            const current = await authenticator.current(request);
+            return current !== undefined && mayAccessTenant(current, tenant);
           },
-        });
+        };
+        await readers.run(principal, () => sendEvents(reply, source));
       },
     }),
     route({
@@ -134,11 +133,11 @@ export function logRoutes(records: Records, authenticator: Authenticator): reado
         description: 'NDJSON (`application/x-ndjson`), or CSV (`text/csv`)',
         contentType: 'application/x-ndjson',
       },
-      handle: async ({ operations, params: { tenant }, query, request, reply }) => {
+      handle: async ({ principal, operations, params: { tenant }, query, request, reply }) => {
         await requireTenant(operations, tenant);
         const format = query.format ?? (request.headers.accept?.includes('text/csv') === true ? 'csv' : 'ndjson');
         const filter: LogFilter = filterOf(query);
-        await sendExport(reply, records, { tenant, format, ...rangeOf(query), filter });
+        await exports.run(principal, () => sendExport(reply, records, { tenant, format, ...rangeOf(query), filter }));
       },
     }),
   ];

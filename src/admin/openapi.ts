@@ -131,11 +131,32 @@ function documented(route: AnyRoute): FastifySchema {
         ...(route.versioned === true ? { headers: { ETag: { type: 'string', description: 'the version' } } } : {}),
       },
       default: {
-        description: 'Refused, or failed',
+        description: `Refused, or failed: ${refusalsOf(route).join(', ')} (docs/problems.md)`,
         content: { 'application/problem+json': { schema: jsonSchemaOf(problemSchema, 'output') } },
       },
     },
   };
+}
+
+/** The statuses of the problems that a route may answer. */
+function refusalsOf({ method, conditional, params, query, body }: AnyRoute): readonly number[] {
+  const isRead = method === 'GET';
+  const names = params !== undefined || query !== undefined || body !== undefined;
+  return [
+    400,
+    401,
+    403,
+    ...(names ? [404] : []),
+    ...(isRead ? [] : [409]),
+    ...(conditional === true ? [412] : []),
+    ...(isRead ? [] : [413, 415]),
+    421,
+    422,
+    429,
+    500,
+    ...(isRead ? [] : [501]),
+    503,
+  ];
 }
 
 /** The types that a query is read as; what has a default need not be sent. */

@@ -225,7 +225,8 @@ describe('live tail', () => {
     await write(500_000, 500_001, { path: '/the-last' });
     await until(() => idsOf(fast.text()).includes('500000'));
     // Kept for the client, the 60,000 entries since would be 93 MB and more; what else a process grows by is up to 43 MB.
-    expect((await residentBytes()) - before).toBeLessThan(64_000_000);
+    // Garbage takes its time to be given back; what is kept never is.
+    await until(async () => (await residentBytes()) - before < 64_000_000);
     slow.socket.resume();
     await until(() => idsOf(slow.text()).includes('500000'));
     const skipped = [...slow.text().matchAll(/"skipped":(\d+)/g)].reduce((sum, [, count]) => sum + Number(count), 0);

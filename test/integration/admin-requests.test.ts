@@ -1,10 +1,12 @@
 import { Ajv2020 } from 'ajv/dist/2020.js';
+import { createHash, randomUUID } from 'node:crypto';
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { adminDocument, type OpenApiDocument } from '../../scripts/admin-document.js';
 import { keys } from '../../src/redis/keys.js';
 import { type AdminRig, type Asked, Browser, password, populate, startAdminRig } from '../support/admin-rig.js';
 import { openManagement, operator } from '../support/management.js';
+import { until } from '../support/until.js';
 import { arbitraryOf, resolve } from '../support/schema-values.js';
 
 let rig: AdminRig;
@@ -31,7 +33,10 @@ interface Route {
   readonly body: Record<string, unknown> | undefined;
   readonly query: readonly { readonly name: string; readonly schema: Record<string, unknown> }[];
   readonly answers: Readonly<
-    Record<string, { readonly content?: Readonly<Record<string, { readonly schema: unknown }>> }>
+    Record<
+      string,
+      { readonly description: string; readonly content?: Readonly<Record<string, { readonly schema: unknown }>> }
+    >
   >;
 }
 
@@ -207,6 +212,8 @@ describe('whatever is sent', () => {
     const { content } = answers[status] ?? answers.default ?? {};
     const media = content?.[status < 400 ? 'application/json' : 'application/problem+json'];
     if (media === undefined) throw new Error(`the document of ${id} has no ${status}`);
+    const refusals = answers.default?.description.split(/\D+/).map(Number);
+    if (status >= 400) expect([id, refusals]).toEqual([id, expect.arrayContaining([status])]);
     const validate = new Ajv2020({ strict: false, validateFormats: false }).compile(resolve(media.schema, document));
     expect([id, status, json, validate(json), validate.errors]).toEqual([id, status, json, true, null]);
   }
@@ -407,6 +414,21 @@ describe('an Idempotency-Key', () => {
     expect([other.status, other.headers.get('idempotent-replayed')]).toEqual([201, null]);
   });
 
+  test('leaves no hash behind from which a password in the body could be guessed', async () => {
+    const body = { name: 'kept', role: 'operator', tenant: null, password: 'guess me if you can' };
+    const headers = { 'idempotency-key': randomUUID() };
+    const send = () => rig.ask('/v1/users', { method: 'POST', body, headers });
+    expect([(await send()).status, (await send()).headers.get('idempotent-replayed')]).toEqual([201, 'true']);
+    expect((await rig.ask('/v1/users', { method: 'POST', body: { ...body, password }, headers })).status).toBe(422);
+    const { redis } = rig.management.store;
+    const kept = await (redis as { keys(p: string): Promise<string[]> }).keys('tk:idempotency:*');
+    const hash = createHash('sha256')
+      .update(`/v1/users\n${JSON.stringify(body)}`)
+      .digest('hex');
+    for (const key of kept) expect(`${key} ${await redis.get(key)}`).not.toContain(hash);
+    expect((await rig.ask('/v1/users/kept', { method: 'DELETE' })).status).toBe(204);
+  });
+
   test('of a time when its holder had other rights is not answered again', async () => {
     const all = rig.management.as(operator);
     await all.createUser({ name: 'moving', role: 'owner', tenant: 'acme', password });
@@ -454,6 +476,33 @@ describe('an Idempotency-Key', () => {
     expect((await bare.ask('/v1/tenants/acme/tokens')).json).toMatchObject({ meta: { total: 1 } });
     await bare.stop();
   });
+});
+
+test('nobody searches a month of logs more than twice at a time, and others still can', async () => {
+  let searches = 0;
+  let end = (): void => {};
+  const ended = new Promise<void>((resolve) => {
+    end = resolve;
+  });
+  const logged = () => {
+    searches += 1;
+    return ended.then(() => [{}]);
+  };
+  const searched = await startAdminRig({ explain: { described: () => Promise.resolve({ token: null }), logged } });
+  await populate(searched);
+  const search = { method: 'POST', body: { requestId: 'x', days: 31 } };
+  const under = [searched.ask('/v1/explain', search), searched.ask('/v1/explain', search)];
+  await until(() => searches === 2);
+  const third = await searched.ask('/v1/explain', search);
+  expect([third.status, third.headers.get('retry-after')]).toEqual([429, '5']);
+  const browser = new Browser(searched);
+  await browser.login('ann');
+  const other = browser.ask('/v1/explain', search);
+  await until(() => searches === 3);
+  end();
+  expect((await Promise.all([...under, other])).map(({ status }) => status)).toEqual([200, 200, 200]);
+  expect((await searched.ask('/v1/explain', search)).status).toBe(200);
+  await searched.stop();
 });
 
 test('more requests than a minute allows are 429 with Retry-After, each principal for itself', async () => {

@@ -1010,7 +1010,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 421, 422, 429, 500, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1065,7 +1065,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tenant"];
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1098,7 +1098,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tenant"];
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 421, 422, 429, 500, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1132,7 +1132,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1184,7 +1184,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tenant"];
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 412, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1226,7 +1226,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 421, 422, 429, 500, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1309,7 +1309,7 @@ export interface operations {
                     "application/json": components["schemas"]["IssuedToken"];
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1390,7 +1390,7 @@ export interface operations {
                     "application/json": components["schemas"]["Token"];
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1424,7 +1424,7 @@ export interface operations {
                     "application/json": components["schemas"]["Token"];
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 421, 422, 429, 500, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1457,7 +1457,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1529,7 +1529,7 @@ export interface operations {
                     "application/json": components["schemas"]["Token"];
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 412, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1562,7 +1562,7 @@ export interface operations {
                     "application/json": components["schemas"]["Token"];
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 421, 422, 429, 500, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1604,7 +1604,7 @@ export interface operations {
                     "application/json": components["schemas"]["IssuedToken"];
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1643,7 +1643,7 @@ export interface operations {
                     "application/json": components["schemas"]["Token"];
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1680,7 +1680,7 @@ export interface operations {
                     "application/json": components["schemas"]["Token"];
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1717,7 +1717,7 @@ export interface operations {
                     "application/json": components["schemas"]["Token"];
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1752,7 +1752,7 @@ export interface operations {
                     "application/json": components["schemas"]["IssuedToken"];
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1783,7 +1783,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 421, 422, 429, 500, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1878,7 +1878,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1925,7 +1925,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 421, 422, 429, 500, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1977,7 +1977,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2008,7 +2008,7 @@ export interface operations {
                     "application/json": components["schemas"]["Usage"];
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 421, 422, 429, 500, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2040,7 +2040,7 @@ export interface operations {
                     "application/json": components["schemas"]["Usage"];
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 421, 422, 429, 500, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2087,7 +2087,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 421, 422, 429, 500, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2134,7 +2134,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 421, 422, 429, 500, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2171,7 +2171,7 @@ export interface operations {
                     "text/event-stream": components["schemas"]["LogEntry"];
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 421, 422, 429, 500, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2211,7 +2211,7 @@ export interface operations {
                     "application/x-ndjson": string;
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 421, 422, 429, 500, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2251,7 +2251,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 421, 422, 429, 500, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2298,7 +2298,7 @@ export interface operations {
                     "application/json": components["schemas"]["User"];
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2331,7 +2331,7 @@ export interface operations {
                     "application/json": components["schemas"]["User"];
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 421, 422, 429, 500, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2363,7 +2363,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2410,7 +2410,7 @@ export interface operations {
                     "application/json": components["schemas"]["User"];
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 412, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2452,7 +2452,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 421, 422, 429, 500, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2496,7 +2496,7 @@ export interface operations {
                     "application/json": components["schemas"]["IssuedAdminKey"];
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2529,7 +2529,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2569,7 +2569,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2603,7 +2603,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2632,7 +2632,7 @@ export interface operations {
                     "application/json": components["schemas"]["Principal"];
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 421, 422, 429, 500, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2663,7 +2663,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 421, 422, 429, 500, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2692,7 +2692,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2728,7 +2728,7 @@ export interface operations {
                     "application/json": components["schemas"]["User"];
                 };
             };
-            /** @description Refused, or failed */
+            /** @description Refused, or failed: 400, 401, 403, 404, 409, 413, 415, 421, 422, 429, 500, 501, 503 (docs/problems.md) */
             default: {
                 headers: {
                     [name: string]: unknown;
