@@ -296,7 +296,12 @@ describe('what was called', () => {
   ])('is the same over the API as on its Redis: %s', async (line, code, printed) => {
     const args = line.split(' ').map((word) => word.replace('{token}', token.id).replace('_', ' '));
     const [direct, served] = await Promise.all([runInProcess(args, installation.env), runInProcess(args, remote)]);
-    expect(served).toEqual(direct);
+    // What is left of a limit comes back while both are asked.
+    const told = ({ stdout, ...rest }: CommandResult) => ({
+      ...rest,
+      stdout: stdout.replace(/\d+ of 1000 left.*/, ''),
+    });
+    expect(told(served)).toEqual(told(direct));
     expect([direct.code, direct.stdout]).toEqual([code, expect.stringMatching(printed)]);
   });
 
