@@ -56,10 +56,10 @@ export function sessionRoutes(parts: SessionParts): readonly AnyRoute[] {
         const before = sessionIdOf(request, secure);
         const ended = before === undefined ? undefined : await sessions.resume(before);
         const principal = principalOf(user, 'session', address);
-        const { id, session } = await management.audited(principal, userChange('login', user), async () => {
-          if (ended !== undefined) await sessions.end(ended);
-          return sessions.open(user, address, request.headers['user-agent'] ?? '');
-        });
+        const change = { ...userChange('login', user), mustSurvive: false };
+        const { id, session } = await management.audited(principal, change, () =>
+          sessions.open(user, address, request.headers['user-agent'] ?? '', ended),
+        );
         setSessionCookie(reply, id, secure);
         return { user: toUserView(user), endsAt: new Date(session.endsAt).toISOString() };
       },
@@ -77,8 +77,8 @@ export function sessionRoutes(parts: SessionParts): readonly AnyRoute[] {
         const { session, user } = await ownSession(principal, request.session, parts);
         const change = { ...userChange('logout', user), details: { everywhere } };
         await management.audited(principal, change, async () => {
-          await sessions.end(session);
           if (everywhere) await users.endSessions(user.name);
+          await sessions.end(session);
         });
         clearSessionCookie(reply, authenticator.isSecure(request));
       },

@@ -33,13 +33,21 @@ const batchMax = 50;
 /** How often a batch is hashed anew because other processes were faster. */
 const attemptsMax = 200;
 
+/** A record that was appended. */
+export interface Appended {
+  readonly record: AuditRecord;
+  /** Waits until it would survive a failover. @throws NotConfirmedError when nothing vouches for that. */
+  readonly confirm: () => Promise<void>;
+}
+
 interface Waiting {
   readonly draft: AuditDraft;
-  readonly resolve: (record: AuditRecord) => void;
+  readonly resolve: (appended: Appended) => void;
   readonly reject: (error: unknown) => void;
 }
 
 export class AuditLog {
+  readonly #store: Store;
   readonly #options: AuditLogOptions;
   readonly #append: RunScript;
   readonly #waiting: Waiting[] = [];
@@ -48,6 +56,7 @@ export class AuditLog {
   #head = { seq: '', hash: '' };
 
   constructor(store: Store, options: AuditLogOptions) {
+    this.#store = store;
     this.#options = options;
     this.#append = store.bind(auditAppendContract);
   }
@@ -56,7 +65,12 @@ export class AuditLog {
    * Appends a record and answers it.
    * @throws StoreUnavailableError when it is not known to be there.
    */
-  append(draft: AuditDraft): Promise<AuditRecord> {
+  async append(draft: AuditDraft): Promise<AuditRecord> {
+    return (await this.appended(draft)).record;
+  }
+
+  /** As {@link append}, for who wants the record confirmed later, with what it is about. */
+  appended(draft: AuditDraft): Promise<Appended> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ draft, resolve, reject });
       if (!this.#writing) void this.#writeAll();
@@ -68,11 +82,12 @@ export class AuditLog {
     while (this.#waiting.length > 0) {
       const batch = this.#waiting.splice(0, batchMax);
       try {
-        const entries = await this.#write(batch.map(({ draft }) => draft));
+        const drafts = batch.map(({ draft }) => draft);
+        const { result, confirm } = await this.#store.written('the audit log', () => this.#write(drafts));
         for (const [index, { resolve }] of batch.entries()) {
-          const record = recordOf(entries[index] as AuditEntry);
+          const record = recordOf(result[index] as AuditEntry);
           this.#options.appended?.(record);
-          resolve(record);
+          resolve({ record, confirm });
         }
       } catch (error) {
         for (const { reject } of batch) reject(error);

@@ -16,6 +16,8 @@ export interface AuditedChange {
   readonly target: string;
   /** Never a secret; see {@link recordable}. */
   readonly details?: Readonly<Record<string, unknown>>;
+  /** False: what a failover takes away with its record harms nobody (a login). */
+  readonly mustSurvive?: boolean;
 }
 
 /** Fields whose values are nobody's business in a log; that they were set is recorded. */
@@ -50,9 +52,10 @@ function draftOf(principal: Principal, change: AuditedChange, result: AuditResul
 }
 
 /**
- * Makes a change between its two records and answers what it answers.
+ * Makes a change between its two records and answers what it answers, when the record of its attempt is confirmed too.
  * @param outcomeLost hears of an outcome that could not be recorded.
- * @throws what `perform` throws; StoreUnavailableError, and nothing was changed, when the attempt cannot be recorded.
+ * @throws what `perform` throws; StoreUnavailableError, and nothing was changed, when the attempt cannot be recorded;
+ *   NotConfirmedError when the change was made and a failover could take the record of its attempt.
  */
 export async function audited<T>(
   log: AuditLog,
@@ -61,10 +64,10 @@ export async function audited<T>(
   perform: () => Promise<T>,
   outcomeLost: (change: AuditedChange, error: unknown) => void,
 ): Promise<T> {
-  const attempt = await log.append(draftOf(principal, change, 'attempted'));
+  const attempt = await log.appended(draftOf(principal, change, 'attempted'));
   const conclude = async (result: AuditResult, details: Readonly<Record<string, unknown>>): Promise<void> => {
     try {
-      await log.append(draftOf(principal, { ...change, details }, result, attempt.seq));
+      await log.append(draftOf(principal, { ...change, details }, result, attempt.record.seq));
     } catch (error) {
       outcomeLost(change, error);
     }
@@ -72,6 +75,8 @@ export async function audited<T>(
   let answer: T;
   try {
     answer = await perform();
+    // The change first: where no replica answers, a revocation holds at once on the server that there is.
+    if (change.mustSurvive !== false) await attempt.confirm();
   } catch (error) {
     await conclude(resultOf(error), { error: error instanceof Error ? error.constructor.name : 'unknown' });
     throw error;

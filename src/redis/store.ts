@@ -134,35 +134,43 @@ export class Store {
    * @throws NotConfirmedError when the change may hold but is not vouched for.
    */
   async confirmed<T>(subject: string, change: () => Promise<T>, advice = 'repeat the command'): Promise<T> {
+    const { result, confirm } = await this.written(subject, change, advice).catch((error: unknown) => {
+      // The command may have run, or may still run when a frozen server wakes up.
+      if (!(error instanceof NoAnswerError)) throw error;
+      throw notConfirmed(subject, advice, 'Redis gave no answer in time', error);
+    });
+    await confirm();
+    return result;
+  }
+
+  /**
+   * The first half of {@link confirmed}, for who has something to do before it waits: throws what `change` throws, and
+   * answers with the result the second half, `confirm`, which throws NotConfirmedError.
+   */
+  async written<T>(
+    subject: string,
+    change: () => Promise<T>,
+    advice = 'repeat the command',
+  ): Promise<{ readonly result: T; readonly confirm: () => Promise<void> }> {
     const writers = new Map<Redis, number>();
     // On one server every write is on the one connection.
     if (!(this.redis instanceof Cluster)) writers.set(this.redis, this.#lossesOf(this.redis).count);
-    const notConfirmed = (reason: string, cause?: unknown): NotConfirmedError =>
-      new NotConfirmedError(
-        `The change of ${subject} is not confirmed (${reason}): it may or may not hold; check Redis and its ` +
-          `replicas, look at it again and ${advice}.`,
-        1,
-        { cause },
-      );
-    let result: T;
-    try {
-      result = await this.#writers.run(writers, change);
-    } catch (error) {
-      // The command may have run, or may still run when a frozen server wakes up.
-      if (error instanceof NoAnswerError) throw notConfirmed('Redis gave no answer in time', error);
-      throw error;
-    }
-    for (const [redis, losses] of writers) {
-      let missing: string | null;
-      try {
-        missing = await this.#missingCopies(redis);
-      } catch (error) {
-        throw notConfirmed('Redis gave no answer when asked for its replicas', error);
+    const result = await this.#writers.run(writers, change);
+    const confirm = async (): Promise<void> => {
+      for (const [redis, losses] of writers) {
+        let missing: string | null;
+        try {
+          missing = await this.#missingCopies(redis);
+        } catch (error) {
+          throw notConfirmed(subject, advice, 'Redis gave no answer when asked for its replicas', error);
+        }
+        if (missing !== null) throw notConfirmed(subject, advice, missing);
+        if (this.#lossesOf(redis).count !== losses) {
+          throw notConfirmed(subject, advice, 'the connection to Redis was lost meanwhile');
+        }
       }
-      if (missing !== null) throw notConfirmed(missing);
-      if (this.#lossesOf(redis).count !== losses) throw notConfirmed('the connection to Redis was lost meanwhile');
-    }
-    return result;
+    };
+    return { result, confirm };
   }
 
   /**
@@ -248,6 +256,15 @@ export function parseServerState(info: string): ServerState {
     aofEnabled: /^aof_enabled:1/m.test(info),
     hasWaitAof: Number(major) > 7 || (Number(major) === 7 && Number(minor) >= 2),
   };
+}
+
+function notConfirmed(subject: string, advice: string, reason: string, cause?: unknown): NotConfirmedError {
+  return new NotConfirmedError(
+    `The change of ${subject} is not confirmed (${reason}): it may or may not hold; check Redis and its ` +
+      `replicas, look at it again and ${advice}.`,
+    1,
+    { cause },
+  );
 }
 
 /** No answer: whether the command ran is unknown. */

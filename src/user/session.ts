@@ -1,6 +1,8 @@
 /**
  * Sessions of people who logged in. The browser has the id, Redis its SHA-256 alone. A session ends when it is idle, at an
  * absolute time, at its logout, and when its user's `sessionEpoch` is another one (new password, logout everywhere).
+ * The end of a session is confirmed as every change is; that it was opened or used is not: a failover that takes it away
+ * costs a login.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { keys } from '../redis/keys.js';
@@ -45,8 +47,16 @@ export class Sessions {
     this.#now = options.now ?? Date.now;
   }
 
-  /** Opens a session and answers its id, 256 random bits: for the cookie alone. The user's oldest ones make place. */
-  async open(user: UserRecord, address: string, userAgent: string): Promise<{ id: string; session: Session }> {
+  /**
+   * Opens a session and answers its id, 256 random bits: for the cookie alone. The user's oldest ones make place, and so
+   * does `replaced`, the one that the browser had.
+   */
+  async open(
+    user: UserRecord,
+    address: string,
+    userAgent: string,
+    replaced?: Session,
+  ): Promise<{ id: string; session: Session }> {
     const { redis } = this.#store;
     const id = randomBytes(32).toString('base64url');
     const createdAt = this.#now();
@@ -61,6 +71,7 @@ export class Sessions {
       userAgent: userAgent.slice(0, userAgentLengthMax),
     };
     const index = keys.userSessions(user.name);
+    if (replaced !== undefined) await this.#delete(replaced);
     await this.#store.ask(async () => {
       await redis.set(keys.session(session.digest), JSON.stringify(session), 'PX', this.#idleMs());
       await redis.zadd(index, session.endsAt, session.digest);
@@ -83,13 +94,13 @@ export class Sessions {
     return this.#read(id, (key) => this.#store.redis.get(key));
   }
 
-  /** Ends one session. */
-  async end({ digest, user }: Pick<Session, 'digest' | 'user'>): Promise<void> {
-    const { redis } = this.#store;
-    await this.#store.ask(async () => {
-      await redis.del(keys.session(digest));
-      await redis.zrem(keys.userSessions(user), digest);
-    });
+  /** Ends one session. @throws NotConfirmedError when a failover could bring it back. */
+  async end(session: Session): Promise<void> {
+    await this.#store.confirmed(
+      `a session of ${session.user}`,
+      () => this.#delete(session),
+      'log out everywhere if it is still there',
+    );
   }
 
   /** Those of a user that have not ended, newest first. */
@@ -109,6 +120,12 @@ export class Sessions {
     if (json === null) return undefined;
     const session = decode(json);
     return session.endsAt > this.#now() ? session : undefined;
+  }
+
+  async #delete({ digest, user }: Session): Promise<void> {
+    const index = keys.userSessions(user);
+    await this.#store.write(keys.session(digest), (node) => node.del(keys.session(digest)));
+    await this.#store.write(index, (node) => node.zrem(index, digest));
   }
 
   #idleMs(): number {

@@ -1,8 +1,10 @@
 /** A Redis Cluster of six real nodes: what holds while slots move, primaries die and scripts are lost. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { slotOf } from '../../src/redis/cluster-nodes.js';
+import { Management } from '../../src/management/management.js';
 import { keys } from '../../src/redis/keys.js';
 import { NotConfirmedError, StoreUnavailableError } from '../../src/redis/store.js';
+import { operator } from '../support/management.js';
 import { type RedisCluster, startRedisCluster } from '../support/redis-cluster.js';
 import { until } from '../support/until.js';
 import { type FailoverRig, startFailoverRig } from './failover-rig.js';
@@ -101,6 +103,38 @@ describe('on a Cluster', () => {
         () => false,
       ),
     );
+  }, 60_000);
+
+  test('a change whose audit record could be lost is answered as not confirmed, and holds meanwhile', async () => {
+    await start();
+    const { store } = await rig.open();
+    const management = new Management(store, {
+      tokenPrefix: 'tk_live',
+      masterKeys: undefined,
+      auditMaxEntries: 1000,
+      lastUsed: (_, ids) => Promise.resolve(ids.map(() => null)),
+      outcomeLost: (_, error) => {
+        throw error;
+      },
+    });
+    const auditPrimary = await cluster.primaryOf(slotOf(keys.audit()));
+    const [, slug = ''] = [...(await spread())].find(([primary]) => primary !== auditPrimary) ?? [];
+    const token = await rig.token(slug);
+    const { id } = (await cluster.view()).find(({ name }) => name === auditPrimary) as { id: string };
+    const replicas = (await cluster.view()).filter(({ primaryId }) => primaryId === id);
+    for (const { name } of replicas) cluster.server(name).freeze();
+    await expect(management.as(operator).revokeToken({ id: token.record.id })).rejects.toThrow(
+      /the audit log is not confirmed/,
+    );
+    expect((await rig.send(token.secret)).slug).toBe('token-revoked');
+    for (const { name } of replicas) cluster.server(name).thaw();
+    const { data } = await management.as(operator).listAudit({}, { page: 1, perPage: 2 });
+    expect(data.map(({ action, result }) => [action, result])).toEqual([
+      ['token.revoke', 'unconfirmed'],
+      ['token.revoke', 'attempted'],
+    ]);
+    await cluster.healthy();
+    await rig.check();
   }, 60_000);
 
   test('a primary that is killed costs its own tokens 503 until its replica has taken over, and no other token anything; what was revoked stays so', async () => {

@@ -13,7 +13,8 @@ import { type RedisServer, startRedis } from '../support/redis.js';
 import { writeLog } from '../support/written-log.js';
 
 const hourMs = 3_600_000;
-const now = Date.now();
+/** The entries lie in the half minute before, which is to be one day's. */
+const now = clearOfMidnight(Date.now());
 const retentionDays = 30;
 const busyTokens = ['busy0', 'busy1', 'busy2'];
 
@@ -47,6 +48,12 @@ beforeAll(async () => {
   }
 });
 afterAll(() => server.stop());
+
+/** The time, or in the first minute of a day the last moment of the day before. */
+function clearOfMidnight(timeMs: number): number {
+  const sinceMidnightMs = timeMs % (24 * hourMs);
+  return sinceMidnightMs < 60_000 ? timeMs - sinceMidnightMs - 1 : timeMs;
+}
 
 function query(filter: LogFilter = {}, more: Partial<PageQuery> = {}): PageQuery {
   return { tenant: 'acme', filter, limit: 100, ...more };

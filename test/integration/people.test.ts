@@ -3,7 +3,8 @@ import { keys } from '../../src/redis/keys.js';
 import type { Operations } from '../../src/management/operations.js';
 import { adminKey } from '../support/admin-api.js';
 import { type AdminRig, Browser, password, populate, startAdminRig } from '../support/admin-rig.js';
-import { operator } from '../support/management.js';
+import { openManagement, operator } from '../support/management.js';
+import { type RedisServer, startRedis } from '../support/redis.js';
 
 let rig: AdminRig;
 
@@ -96,6 +97,47 @@ describe('a login', () => {
         'login-failed',
       ]);
     }
+  });
+});
+
+describe('where a replica must have every change and none is there', () => {
+  let alone: AdminRig;
+  let redis: RedisServer;
+
+  beforeEach(async () => {
+    redis = await startRedis();
+    const management = await openManagement(redis.url, { passwordCost: { logN: 10, r: 8, p: 1 } });
+    await populate({ management });
+    await management.store.close();
+    alone = await startAdminRig({
+      management: await openManagement(redis.url, {}, { redisMinReplicas: 1, confirmTimeoutMs: 50 }),
+    });
+  });
+  afterEach(async () => {
+    await alone.stop();
+    await redis.stop();
+  });
+
+  test.each([
+    ['a logout', { method: 'POST', body: {} }, '/v1/logout'],
+    ['a logout everywhere', { method: 'POST', body: { everywhere: true } }, '/v1/logout'],
+  ])('a login needs no replica; %s holds here and is answered 503: it could be lost', async (_, options, path) => {
+    const browser = new Browser(alone);
+    expect((await browser.login('ann')).status).toBe(200);
+    const { cookie } = browser;
+    const answer = await browser.ask(path, options);
+    expect([answer.status, slugOf(answer)]).toEqual([503, 'change-not-confirmed']);
+    expect((await browser.ask('/v1/me', { headers: { cookie } })).status).toBe(401);
+  });
+
+  test('the end of one of several sessions is answered 503 too', async () => {
+    const [here, there] = [new Browser(alone), new Browser(alone)];
+    for (const browser of [here, there]) expect((await browser.login('ann')).status).toBe(200);
+    const { data } = (await here.ask('/v1/me/sessions')).json as { data: { id: string; current: boolean }[] };
+    const other = data.find(({ current }) => !current)?.id;
+    expect((await here.ask(`/v1/me/sessions/${other}`, { method: 'DELETE' })).status).toBe(503);
+    expect((await there.ask('/v1/me')).status).toBe(401);
+    expect((await here.ask('/v1/me')).status).toBe(200);
   });
 });
 

@@ -162,7 +162,7 @@ export class Browser {
 }
 
 /** Two tenants with an owner each, and an operator: `ann` of acme, `gil` of globex, `olga`. */
-export async function populate({ management }: AdminRig): Promise<void> {
+export async function populate({ management }: Pick<AdminRig, 'management'>): Promise<void> {
   const all = management.as(operator);
   for (const slug of ['acme', 'globex']) await all.createTenant({ slug, name: slug, maxTokens: 100 });
   await all.createUser({ name: 'ann', role: 'owner', tenant: 'acme', password });
