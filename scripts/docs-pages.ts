@@ -9,7 +9,7 @@ import { adminProblems } from '../src/core/admin-problems.js';
 import { type Problem, problems } from '../src/core/problems.js';
 import { changesChannel, keyCatalogue } from '../src/redis/keys.js';
 import { parseHeader } from '../src/redis/scripts.js';
-import { metricCatalogue, type MetricDescription } from '../src/telemetry/metrics.js';
+import { metricCatalogue, type MetricDescription } from '../src/telemetry/catalogue.js';
 import { adminDocument, clientTypes } from './admin-document.js';
 import { adminPage } from './admin-page.js';
 import { cliPage } from './cli-page.js';

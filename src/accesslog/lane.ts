@@ -4,7 +4,7 @@
  */
 import { keys } from '../redis/keys.js';
 import type { RunScript } from '../redis/scripts.js';
-import { storeErrorKind } from '../telemetry/metrics.js';
+import { storeErrorKind } from '../telemetry/store-error-kind.js';
 import { type Batch, encodeBatch, type RecordNumbers } from './batch.js';
 import { batchMax, EntryBuffer, type Room } from './buffer.js';
 import type { LogEntry } from './entry.js';

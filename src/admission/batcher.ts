@@ -18,7 +18,8 @@
  * everything, on a Cluster it is what lies on one node (cluster-admission.ts).
  */
 import { Breaker, type BreakerState } from '../redis/breaker.js';
-import { type StoreErrorKind, storeErrorKind } from '../telemetry/metrics.js';
+import type { StoreErrorKind } from '../telemetry/catalogue.js';
+import { storeErrorKind } from '../telemetry/store-error-kind.js';
 import {
   type AdmissionTicket,
   blankVerdict,

@@ -14,7 +14,7 @@ import type { ClusterNodes, NodeName } from '../redis/cluster-nodes.js';
 import { allShards, shardNumberOf } from '../redis/keys.js';
 import { type Redirection, redirectionIn } from '../redis/redirection.js';
 import type { RunScript } from '../redis/scripts.js';
-import { storeErrorKind } from '../telemetry/metrics.js';
+import { storeErrorKind } from '../telemetry/store-error-kind.js';
 import {
   AdmitBatch,
   type AdmissionTicket,

@@ -2,13 +2,8 @@
  * The metrics of all processes as one. A counter never goes back: what a worker had counted when it was last asked, or
  * when it drained, stays in the sums after it is gone, and stands in for one that does not answer.
  */
-import {
-  aggregateExposition,
-  lastingPart,
-  type Metrics,
-  type MetricsSnapshot,
-  sumSnapshots,
-} from '../telemetry/metrics.js';
+import { aggregateExposition, lastingPart, type MetricsSnapshot, sumSnapshots } from '../telemetry/aggregate.js';
+import type { Metrics } from '../telemetry/metrics.js';
 import type { WorkerProcess } from './worker-process.js';
 
 /** A worker that has not answered by then is left out of the wait, ms. */

@@ -2,7 +2,7 @@
  * What the primary and a worker say to each other, over the channel that `fork` opens. Nothing goes by command line or
  * environment, which others on the machine may read: the configuration holds secrets.
  */
-import type { MetricsSnapshot } from '../telemetry/metrics.js';
+import type { MetricsSnapshot } from '../telemetry/aggregate.js';
 import { Policy } from '../policy/routes.js';
 import type { DataProcessConfig, ServingAddresses } from './data-process.js';
 import type { ReadinessReport } from './readiness.js';

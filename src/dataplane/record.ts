@@ -1,6 +1,7 @@
 /** What every request leaves behind, whatever its end: one log entry and its metrics. */
 import type { AccessLog } from '../accesslog/writer.js';
-import type { Metrics, RateLimitedKind } from '../telemetry/metrics.js';
+import type { RateLimitedKind } from '../telemetry/catalogue.js';
+import type { Metrics } from '../telemetry/metrics.js';
 import type { TokenRedaction } from '../token/redaction.js';
 import type { Exchange } from './exchange.js';
 

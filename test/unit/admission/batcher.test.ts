@@ -4,7 +4,7 @@ import { Admission, type AdmissionOptions } from '../../../src/admission/batcher
 import type { Limit } from '../../../src/admission/limit.js';
 import { connect } from '../../../src/redis/connect.js';
 import { keys } from '../../../src/redis/keys.js';
-import type { StoreErrorKind } from '../../../src/telemetry/metrics.js';
+import type { StoreErrorKind } from '../../../src/telemetry/catalogue.js';
 import { initialise, installation, nameOf, ticketOf, type TicketFields, writeRecord } from '../../lua/admit-rig.js';
 import { type LoopClock, startLoopClock } from '../../support/loop-clock.js';
 import { type RedisServer, startRedis } from '../../support/redis.js';

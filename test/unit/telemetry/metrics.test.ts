@@ -1,12 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import {
-  aggregateExposition,
-  lastingPart,
-  metricCatalogue,
-  Metrics,
-  storeErrorKind,
-  sumSnapshots,
-} from '../../../src/telemetry/metrics.js';
+import { aggregateExposition, lastingPart, sumSnapshots } from '../../../src/telemetry/aggregate.js';
+import { metricCatalogue } from '../../../src/telemetry/catalogue.js';
+import { Metrics } from '../../../src/telemetry/metrics.js';
+import { storeErrorKind } from '../../../src/telemetry/store-error-kind.js';
 import { samplesOf, typesOf } from '../../support/exposition.js';
 
 describe('the exposition', () => {
@@ -110,6 +106,25 @@ describe('the exposition', () => {
     expect(samples.get('tollkeeper_request_duration_seconds_bucket{le="0.5"}')).toBe(2);
     expect(samples.get('tollkeeper_breaker_open')).toBe(1);
     expect(samples.get(`tollkeeper_build_info{version="1",node="${process.version}"}`)).toBe(1);
+  });
+
+  test('of several processes the worst lag and the fullest table of descriptors are told', async () => {
+    const name = 'nodejs_eventloop_lag_p99_seconds';
+    const lags = [0.2, 0.001];
+    const snapshots = await Promise.all(
+      lags.map(async (lag) => {
+        const snapshot = structuredClone(await new Metrics('1').snapshot());
+        for (const metric of snapshot)
+          if (metric.name === name) metric.values.forEach((sample) => (sample.value = lag));
+        return snapshot;
+      }),
+    );
+    const samples = samplesOf(await aggregateExposition(snapshots));
+    expect(samples.get(name)).toBe(0.2);
+    if (process.platform !== 'linux') return;
+    const used = samples.get('tollkeeper_descriptors_used_ratio');
+    expect(used).toBeGreaterThan(0);
+    expect(used).toBeLessThan(1);
   });
 
   test('what workers had counted outlives them, and what they held does not', async () => {
