@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { BodyBudget } from '../../../src/dataplane/body-budget.js';
+import { heapUse } from '../../../src/dataplane/heap-use.js';
 import { Overload } from '../../../src/dataplane/overload.js';
 
 test('one late turn sheds nothing; from the second in a row on new requests are refused until one is on time', () => {
@@ -31,4 +32,25 @@ test('bodies that fill their memory are told, until they are gone', () => {
   expect(overload.reasons(1)).toHaveLength(1);
   budget.change(-1);
   expect(overload.reasons(1)).toEqual([]);
+});
+
+test('a heap that is nearly full sheds until there is room', () => {
+  let use = 0.84;
+  const overload = new Overload(100, 0, new BodyBudget(1000), () => use);
+  const sampled = (share: number): [boolean, number] => {
+    use = share;
+    overload.sample(performance.now());
+    return [overload.sheds(1), overload.reasons(1).length];
+  };
+  expect([sampled(0.84), sampled(0.86), sampled(0.5)]).toEqual([
+    [false, 0],
+    [true, 1],
+    [false, 0],
+  ]);
+  overload.stop();
+});
+
+test('the heap of this process has room', () => {
+  expect(heapUse()).toBeGreaterThan(0);
+  expect(heapUse()).toBeLessThan(0.5);
 });
