@@ -39,6 +39,8 @@ export async function startTollkeeper(stage: Stage, options: TollkeeperOptions):
       TOLLKEEPER_POLICY: stage.file('policy.yaml', policyText),
       TOLLKEEPER_MASTER_KEY: masterKey,
       TOLLKEEPER_LOG_LEVEL: 'info',
+      // One process on one core, as the peers have; a profile is of the process that is started.
+      TOLLKEEPER_WORKERS: '1',
       // Redis shares its core with the load: it is not to be taken for an outage when it has to wait for it.
       TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '2000',
       // Nothing trimmed: every entry is counted afterwards.

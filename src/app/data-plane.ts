@@ -27,8 +27,8 @@ export interface DataPlane {
   close(): Promise<void>;
 }
 
-/** The data plane of a single process: `serve` itself. */
-export function inThisProcess(process: DataProcess, logger: Logger): DataPlane {
+/** The data plane of a single process: `serve` itself. `shared`: others listen on its ports. */
+export function inThisProcess(process: DataProcess, shared: boolean, logger: Logger): DataPlane {
   return {
     metrics: process.metrics,
     failed: new Promise(() => {}),
@@ -43,6 +43,6 @@ export function inThisProcess(process: DataProcess, logger: Logger): DataPlane {
       logger.warn('there are no workers to restart: set TOLLKEEPER_WORKERS to 2 or more, or restart the whole');
       return Promise.resolve();
     },
-    close: () => process.close(),
+    close: () => process.close(shared),
   };
 }

@@ -1,18 +1,21 @@
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { parseAddress } from '../config/formats.js';
-import { type Config, environmentName } from '../config/schema.js';
+import { type Config, type ConfigKey, environmentName } from '../config/schema.js';
 import { OperatorError } from '../core/failure.js';
 
 /**
  * Makes sure that nobody listens where we will: before anything opens, so that no plane answers for a process that is
- * about to end, and because workers share a port, as would a stranger's process that shares it too.
+ * about to end, and because workers share a port, as would a stranger's process that shares it too. Addresses that are
+ * shared on purpose (`listenShared`) are not looked at: the binding itself fails beside one that does not share.
  * @throws OperatorError that names the address and the variable that sets it.
  */
 export async function requireFreeAddresses(
-  config: Pick<Config, 'listen' | 'verifyListen' | 'adminListen'>,
+  config: Pick<Config, 'listen' | 'verifyListen' | 'adminListen' | 'listenShared'>,
 ): Promise<void> {
+  const shared: readonly ConfigKey[] = config.listenShared ? ['listen', 'verifyListen'] : [];
   for (const key of ['listen', 'verifyListen', 'adminListen'] as const) {
+    if (shared.includes(key)) continue;
     await requireFreeAddress(config[key], environmentName(key));
   }
 }

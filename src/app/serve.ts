@@ -13,6 +13,7 @@ import { createLogger, type Logger } from '../telemetry/logger.js';
 import { openAdminApi } from './admin-api.js';
 import { type DataPlane, inThisProcess } from './data-plane.js';
 import { requireFreeAddresses } from './free-address.js';
+import { adviseKernelSetting } from './kernel-setting.js';
 import { closeStepMs } from './lifecycle.js';
 import { Workers } from './workers.js';
 
@@ -30,11 +31,23 @@ export interface RunningApp {
   close(): Promise<void>;
 }
 
+/** Where the lines of its own log go. */
+export interface Output {
+  readonly logger: Logger;
+  /** What the standard output and standard error of workers are: those of this process, or a file that is open. */
+  readonly workersTo: 'inherit' | number;
+}
+
+function standardOutput(config: Config): Output {
+  return { logger: createLogger(config.logLevel), workersTo: 'inherit' };
+}
+
 /**
  * Starts everything `serve` needs.
  * @throws OperatorError when something cannot start; nothing is left half-started.
  */
-export async function serve(config: Config, logger: Logger = createLogger(config.logLevel)): Promise<RunningApp> {
+export async function serve(config: Config, output: Output = standardOutput(config)): Promise<RunningApp> {
+  const { logger } = output;
   const upstream = upstreamSettings(config)
     ?.addresses.map(({ text }) => text)
     .join(', ');
@@ -42,7 +55,8 @@ export async function serve(config: Config, logger: Logger = createLogger(config
   const { policy: source } = config;
   const current = { policy: loadPolicy(source) };
   await requireFreeAddresses(config);
-  const data = await openDataPlane(config, current.policy, logger);
+  if (config.listenShared) adviseKernelSetting(logger);
+  const data = await openDataPlane(config, current.policy, output);
   const people = openAdminApi(config, () => current.policy, logger);
   const admin = new AdminServer({
     listen: config.adminListen,
@@ -83,12 +97,13 @@ export async function serve(config: Config, logger: Logger = createLogger(config
 }
 
 /** @throws OperatorError for what a person can mend in the configuration or the policy. */
-async function openDataPlane(config: Config, policy: Policy, logger: Logger): Promise<DataPlane> {
+async function openDataPlane(config: Config, policy: Policy, { logger, workersTo }: Output): Promise<DataPlane> {
   const { policy: _source, ...rest } = config;
-  if (config.workers > 1) return new Workers(rest, policy, logger);
+  if (config.workers > 1) return new Workers(rest, policy, logger, workersTo);
   // A primary need not load what only its workers run.
   const { DataProcess } = await import('./data-process.js');
-  return inThisProcess(await DataProcess.open(rest, policy, false, logger), logger);
+  const shared = config.listenShared;
+  return inThisProcess(await DataProcess.open(rest, policy, shared, logger), shared, logger);
 }
 
 /** Answers the new policy when it was taken over. */

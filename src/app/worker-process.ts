@@ -3,7 +3,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { OperatorError } from '../core/failure.js';
 import type { Policy } from '../policy/routes.js';
-import type { MetricsSnapshot } from '../telemetry/metrics.js';
+import type { MetricsSnapshot } from '../telemetry/aggregate.js';
 import type { DataProcessConfig, ServingAddresses } from './data-process.js';
 import { withDeadline } from './lifecycle.js';
 import type { ReadinessReport } from './readiness.js';
@@ -39,11 +39,12 @@ export class WorkerProcess {
   #report: ReadinessReport | undefined;
   #finalSnapshot: MetricsSnapshot | undefined;
 
-  constructor(number: number, config: DataProcessConfig, policy: Policy) {
+  /** `output`: its standard output and standard error: those of this process, or a file that is open. */
+  constructor(number: number, config: DataProcessConfig, policy: Policy, output: 'inherit' | number) {
     this.number = number;
     this.#child = fork(entry, {
       env: withoutOwnVariables(process.env),
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      stdio: ['ignore', output, output, 'ipc'],
       serialization: 'advanced',
     });
     this.pid = this.#child.pid ?? 0;
@@ -102,7 +103,7 @@ export class WorkerProcess {
 
   /**
    * Lets it drain and end, and kills it after `deadlineMs`; answers whether it ended by itself. `lingering`: other
-   * workers serve the port, so it waits for idle connections too.
+   * processes serve the port, so it waits for idle connections too.
    */
   async leave(lingering: boolean, deadlineMs: number): Promise<boolean> {
     this.#leaving = true;

@@ -4,7 +4,7 @@
  */
 import { OperatorError } from '../core/failure.js';
 import type { Logger } from '../telemetry/logger.js';
-import type { WorkerEvent } from '../telemetry/metrics.js';
+import type { WorkerEvent } from '../telemetry/catalogue.js';
 import type { ServingAddresses } from './data-process.js';
 import type { WorkerProcess } from './worker-process.js';
 
@@ -17,6 +17,8 @@ export interface SlotOwner {
   gaveUp(reason: OperatorError): void;
   /** How long a worker may take to drain and end, ms. */
   readonly leaveWithinMs: number;
+  /** Others than these workers serve the port too. */
+  readonly sharesPort: boolean;
 }
 
 /** A worker that served this long has not ended "at once", ms. */
@@ -97,7 +99,7 @@ export class WorkerSlot {
     clearTimeout(this.#replacement);
     await Promise.all(
       [...this.#processes].map(async (worker) => {
-        if (await worker.leave(false, this.#owner.leaveWithinMs)) return;
+        if (await worker.leave(this.#owner.sharesPort, this.#owner.leaveWithinMs)) return;
         this.#logger.error({ worker: this.#number, workerPid: worker.pid }, 'a worker did not end in time: killed');
       }),
     );

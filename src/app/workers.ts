@@ -2,14 +2,15 @@
  * The data plane in several processes: this one, the primary, starts and watches the workers and answers for them.
  * They share the ports (SO_REUSEPORT), so the kernel spreads connections over them and the primary is on nobody's way.
  */
-import { readFileSync } from 'node:fs';
 import type { OperatorError } from '../core/failure.js';
 import type { Policy } from '../policy/routes.js';
 import type { Logger } from '../telemetry/logger.js';
-import { Metrics, type WorkerEvent } from '../telemetry/metrics.js';
+import type { WorkerEvent } from '../telemetry/catalogue.js';
+import { Metrics } from '../telemetry/metrics.js';
 import type { DataPlane } from './data-plane.js';
 import type { DataProcessConfig, ServingAddresses } from './data-process.js';
 import type { ReadinessReport } from './readiness.js';
+import { adviseKernelSetting } from './kernel-setting.js';
 import { packageVersion } from './version.js';
 import { WorkerMetrics } from './worker-metrics.js';
 import { WorkerProcess } from './worker-process.js';
@@ -28,9 +29,11 @@ export class Workers implements DataPlane, SlotOwner {
   readonly metrics: Metrics;
   readonly failed: Promise<OperatorError>;
   readonly leaveWithinMs: number;
+  readonly sharesPort: boolean;
   readonly #logger: Logger;
   readonly #slots: readonly WorkerSlot[];
   readonly #workerMetrics: WorkerMetrics;
+  readonly #output: 'inherit' | number;
   #config: DataProcessConfig;
   #policy: Policy;
   #gaveUp: (reason: OperatorError) => void = () => {};
@@ -38,10 +41,13 @@ export class Workers implements DataPlane, SlotOwner {
   #restarting = false;
   #closing = false;
 
-  constructor(config: DataProcessConfig, policy: Policy, logger: Logger) {
+  /** `output`: where the workers write their log, see {@link WorkerProcess}. */
+  constructor(config: DataProcessConfig, policy: Policy, logger: Logger, output: 'inherit' | number) {
+    this.#output = output;
     this.#config = config;
     this.#policy = policy;
     this.#logger = logger;
+    this.sharesPort = config.listenShared;
     this.leaveWithinMs = config.shutdownTimeoutMs + endWithinMs;
     this.metrics = new Metrics(packageVersion(), { workers: () => this.#serving().length });
     this.#workerMetrics = new WorkerMetrics(this.metrics);
@@ -96,7 +102,7 @@ export class Workers implements DataPlane, SlotOwner {
     }
     this.#restarting = true;
     this.#logger.info({ workers: this.#slots.length }, 'the workers are restarted, one after another');
-    this.#adviseKernelSetting();
+    adviseKernelSetting(this.#logger);
     try {
       for (const slot of this.#slots) await slot.restart();
       if (!this.#isClosing()) this.#logger.info('all workers were restarted');
@@ -119,7 +125,7 @@ export class Workers implements DataPlane, SlotOwner {
   // ---- what a slot needs
 
   launch(number: number): WorkerProcess {
-    const worker = new WorkerProcess(number, this.#config, this.#policy);
+    const worker = new WorkerProcess(number, this.#config, this.#policy, this.#output);
     void this.#workerMetrics.follow(worker);
     return worker;
   }
@@ -152,16 +158,6 @@ export class Workers implements DataPlane, SlotOwner {
       this.#logger.error({ worker: worker.number, workerPid: worker.pid }, 'a worker hangs: killed');
       this.event('hung');
       worker.kill();
-    }
-  }
-
-  /** See src/dataplane/port.ts: without it Linux may reset a connection in the moment in which a worker stops to listen. */
-  #adviseKernelSetting(): void {
-    try {
-      if (readFileSync('/proc/sys/net/ipv4/tcp_migrate_req', 'utf8').trim() !== '0') return;
-      this.#logger.warn('set sysctl net.ipv4.tcp_migrate_req=1: else a new connection may be reset at a restart');
-    } catch {
-      // Not Linux, or an old one: nothing to set.
     }
   }
 }

@@ -1,13 +1,6 @@
 /** Renders docs/configuration.md from the schema, so that the page cannot say anything else than the code does. */
-import {
-  type ConfigKey,
-  configKeys,
-  defaultOf,
-  describeKey,
-  environmentName,
-  type KeyDescription,
-  reloadableKeys,
-} from './schema.js';
+import { type ConfigKey, configKeys, defaultOf, describeKey, environmentName, reloadableKeys } from './schema.js';
+import type { KeyDescription } from './keys/key.js';
 
 /** The whole page, Markdown, without a trailing line break. */
 export function configurationPage(): string {
@@ -64,6 +57,8 @@ function groupSection([group, keys]: [string, ConfigKey[]]): string {
 }
 
 function defaultCell(key: ConfigKey): string {
+  const { defaultIs } = describeKey(key);
+  if (defaultIs !== undefined) return defaultIs;
   const value = defaultOf(key);
   if (value === undefined) return 'none';
   if (Array.isArray(value) && value.length === 0) return 'empty';
@@ -72,6 +67,7 @@ function defaultCell(key: ConfigKey): string {
 
 function exampleLine(key: ConfigKey): string {
   const about = describeKey(key);
+  if (about.defaultIs !== undefined) return `# ${key}: ${exampleValue(about)} # default: ${about.defaultIs}`;
   const value = defaultOf(key);
   if (value !== undefined) return `${key}: ${yamlValue(value)}`;
   if (about.kind === 'policy') return examplePolicy;

@@ -77,9 +77,9 @@ export async function startDemo(options: DemoOptions): Promise<RunningDemo> {
 
     const logPath = join(directory, 'tollkeeper.log');
     const logFile = createWriteStream(logPath, { flags: 'a', mode: 0o600 });
-    await once(logFile, 'open');
+    const [descriptor] = (await once(logFile, 'open')) as [number];
     closers.push(() => new Promise<void>((resolve) => void logFile.end(resolve)));
-    const app = await serve(config, createLogger(config.logLevel, logFile));
+    const app = await serve(config, { logger: createLogger(config.logLevel, logFile), workersTo: descriptor });
     closers.push(() => app.close());
     return {
       dataUrl: `http://${app.dataAddress}`,

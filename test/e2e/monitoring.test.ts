@@ -12,6 +12,7 @@ import { freePort } from '../support/ports.js';
 import { requireProgram, type ReverseProxy, startProxy } from '../support/proxy.js';
 import type { Sidecar } from '../support/sidecar.js';
 import { until } from '../support/until.js';
+import { defaultWorkers } from '../support/workers.js';
 
 const examples = fileURLToPath(new URL('../../examples/monitoring', import.meta.url));
 
@@ -24,7 +25,7 @@ beforeAll(async () => {
   installation = await startInstallation();
   await installation.tenant('acme');
   token = await installation.token('acme');
-  sidecar = await installation.sidecar({ env: { TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '100' } });
+  sidecar = await installation.sidecar({ env: { ...defaultWorkers, TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '100' } });
   const folder = mkdtempSync(join(tmpdir(), 'tk-prometheus-'));
   copyFileSync(join(examples, 'alerts.yml'), join(folder, 'alerts.yml'));
   const config = readFileSync(join(examples, 'prometheus.yml'), 'utf8')

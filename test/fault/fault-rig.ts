@@ -38,6 +38,8 @@ export interface FaultRigOptions {
   /** Flags of the token, after its scope. */
   readonly token?: readonly string[];
   readonly sidecars?: number;
+  /** Limit of open files of each sidecar. */
+  readonly openFilesMax?: number;
 }
 
 export interface FaultRig {
@@ -90,6 +92,7 @@ export async function startFaultRig(options: FaultRigOptions = {}): Promise<Faul
 
   const another = async (env: Readonly<Record<string, string>> = {}): Promise<Sidecar> => {
     const sidecar = await installation.sidecar({
+      ...(options.openFilesMax === undefined ? {} : { openFilesMax: options.openFilesMax }),
       env: {
         TOLLKEEPER_REDIS_URL: `redis://127.0.0.1:${redisLink.port}`,
         TOLLKEEPER_UPSTREAM: `http://127.0.0.1:${upstreamLink.port}`,
@@ -177,7 +180,7 @@ export async function startFaultRig(options: FaultRigOptions = {}): Promise<Faul
       const redis = installation.redis.client();
       const log = await readLog(redis);
       redis.disconnect();
-      const all = running.length === sidecars.length ? sumOf(counted) : undefined;
+      const all = running.length === sidecars.length && expected.countsMayLack !== true ? sumOf(counted) : undefined;
       expect(history.faults(all, log, expected).slice(0, 20)).toEqual([]);
     },
     async stop() {

@@ -7,9 +7,14 @@ import { readdirSync } from 'node:fs';
 import { connect } from 'node:net';
 import { Pool } from 'undici';
 import { residentBytes } from '../support/memory.js';
+import { inMigratingNamespace } from '../support/network-namespace.js';
 import { until } from '../support/until.js';
+import { clockJumps, clockSkew } from './clock-figures.js';
 import { startFaultRig, type FaultRig, type FaultRigOptions } from './fault-rig.js';
 import type { Call } from './history.js';
+import { rollingRestart, sigkill, sigterm } from './lifecycle-figures.js';
+import { memory } from './memory-figures.js';
+import { revoke } from './token-figures.js';
 
 const callers = 32;
 
@@ -209,11 +214,27 @@ const figures: Readonly<Record<string, () => Promise<object>>> = {
   'rate-limit': rateLimit,
   replay,
   timing,
+  revoke: () => revoke(10_000),
+  memory,
+  'sigterm, requests handed over': () => whereHandedOver('the.sigterm({ requests: 100_000, perSecond: 5000 }, 10)'),
+  'sigterm, requests not handed over': () => sigterm({ requests: 100_000, perSecond: 5000 }, 10),
+  sigkill: () => sigkill({ requests: 40_000, perSecond: 5000 }, 100),
+  'rolling-restart, kept connections': () => rollingRestart({ requests: 100_000, perSecond: 2000 }, 'kept'),
+  'rolling-restart, fresh connections, requests handed over': () =>
+    whereHandedOver("the.rollingRestart({ requests: 50_000, perSecond: 2000 }, 'fresh')"),
+  'clock-skew': () => clockSkew({ requests: 40_000, perSecond: 2000 }),
+  'clock-jumps': () => clockJumps(2000, 1000, 5, ['-3600s', '+0', '+3600s', '+0']),
 };
+
+/** By the kernel, at the close of a port, to others that listen there: needs root. */
+function whereHandedOver(expression: string): Promise<object> {
+  return inMigratingNamespace(new URL('lifecycle-figures.ts', import.meta.url), expression);
+}
 
 const wanted = process.argv.slice(2);
 for (const [name, measure] of Object.entries(figures)) {
-  if (wanted.length > 0 && !wanted.includes(name)) continue;
+  // The part before a comma names all of a kind.
+  if (wanted.length > 0 && !wanted.includes(name.split(',')[0] as string) && !wanted.includes(name)) continue;
   try {
     console.log(JSON.stringify({ figure: name, ...(await measure()) }));
   } catch (error) {

@@ -3,8 +3,8 @@
  * says and what was counted, and judged afterwards. A fault may refuse requests; it may not lose, double or invent one.
  */
 import type { Redis } from 'ioredis';
-import type { Pool } from 'undici';
 import { samplesOf } from '../support/exposition.js';
+import type { Requester } from '../support/fresh-connections.js';
 import { type LoopClock, startLoopClock } from '../support/loop-clock.js';
 import { gapOutcome } from '../../src/accesslog/entry.js';
 
@@ -83,6 +83,8 @@ export interface Expectation {
   readonly mayRepeat?: boolean;
   /** A sidecar was ended by force: what it had counted and not yet written is gone, and at most this many entries. */
   readonly lostEntriesMax?: number;
+  /** A worker was ended by force: what it counted after the last scrape is gone. */
+  readonly countsMayLack?: boolean;
 }
 
 export class History {
@@ -93,8 +95,8 @@ export class History {
   readonly #clock: LoopClock = startLoopClock();
   #count = 0;
 
-  /** Sends one request over a pool of the sidecar's and keeps what came of it; never rejects. */
-  async call(pool: Pool, path: string, options: CallOptions = {}): Promise<Call> {
+  /** Sends one request over a pool of the sidecar's, or otherwise, and keeps what came of it; never rejects. */
+  async call(pool: Requester, path: string, options: CallOptions = {}): Promise<Call> {
     const { method = 'GET', token, headers, body } = options;
     this.#count += 1;
     const id = `${this.#prefix}-${this.#count}`;

@@ -2,10 +2,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { freshLoad } from '../support/fresh-connections.js';
 import { call } from '../support/http-client.js';
-import { type Installation, type IssuedToken, startInstallation } from '../support/installation.js';
+import type { Installation, IssuedToken } from '../support/installation.js';
 import type { LogLine } from '../support/sidecar.js';
 import { until } from '../support/until.js';
-import { isAlive, requestsCounted, said, sample, two, workerPids } from '../support/workers.js';
+import { installationWithCaller, isAlive, requestsCounted, said, sample, two, workerPids } from '../support/workers.js';
 
 const path = '/api/v1/products';
 
@@ -13,9 +13,7 @@ let installation: Installation;
 let token: IssuedToken;
 
 beforeAll(async () => {
-  installation = await startInstallation();
-  await installation.tenant('acme');
-  token = await installation.token('acme', '--limit', '1000000');
+  ({ installation, token } = await installationWithCaller());
 });
 
 afterAll(() => installation.stop());

@@ -1,13 +1,12 @@
 /** Workers replaced one after another while requests go on: nobody notices. */
-import { execFileSync, spawnSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { freshRequest } from '../support/fresh-connections.js';
-import { type Installation, type IssuedToken, startInstallation } from '../support/installation.js';
+import type { Installation, IssuedToken } from '../support/installation.js';
 import { clientPool, hit } from '../support/load.js';
-import { rollingRestartUnderLoad } from '../support/rolling-restart.js';
+import { canMigrateRequests, inMigratingNamespace } from '../support/network-namespace.js';
+import { type RollingRestart, rollingRestartUnderLoad } from '../support/rolling-restart.js';
 import { until } from '../support/until.js';
-import { isAlive, requestsCounted, said, sample, two, workerPids } from '../support/workers.js';
+import { installationWithCaller, isAlive, requestsCounted, said, sample, two, workerPids } from '../support/workers.js';
 
 const path = '/api/v1/products';
 
@@ -15,9 +14,7 @@ let installation: Installation;
 let token: IssuedToken;
 
 beforeAll(async () => {
-  installation = await startInstallation();
-  await installation.tenant('acme');
-  token = await installation.token('acme', '--limit', '1000000');
+  ({ installation, token } = await installationWithCaller());
 });
 
 afterAll(() => installation.stop());
@@ -51,22 +48,14 @@ describe('a restart of the workers (SIGUSR2)', () => {
     expect(await sample(sidecar, 'tollkeeper_worker_events_total{event="restarted"}')).toBe(2);
   });
 
-  const namespace = spawnSync('unshare', ['--net', 'ip', 'link', 'set', 'lo', 'up']).status === 0;
-  test.skipIf(!namespace)(
+  const isSkipped = !canMigrateRequests();
+  test.skipIf(isSkipped)(
     'costs not one of the requests that open a connection each, where the kernel hands connections over (needs root)',
-    () => {
-      const scenario = fileURLToPath(new URL('../support/rolling-restart.ts', import.meta.url));
-      const script =
-        `import { rollingRestartUnderLoad } from ${JSON.stringify(scenario)};` +
-        'process.stdout.write(JSON.stringify(await rollingRestartUnderLoad(2)));';
-      const inNamespace =
-        'ip link set lo up && echo 1 > /proc/sys/net/ipv4/tcp_migrate_req && exec "$0" --import tsx --input-type=module -e "$1"';
-      const printed = execFileSync('unshare', ['--net', 'sh', '-c', inNamespace, process.execPath, script]);
-      const { statuses, failures } = JSON.parse(printed.toString()) as Awaited<
-        ReturnType<typeof rollingRestartUnderLoad>
-      >;
-      expect(failures).toEqual([]);
-      expect(Object.keys(statuses)).toEqual(['200']);
+    async () => {
+      const scenario = new URL('../support/rolling-restart.ts', import.meta.url);
+      const seen = await inMigratingNamespace<RollingRestart>(scenario, 'the.rollingRestartUnderLoad(2)');
+      expect(seen.failures).toEqual([]);
+      expect(Object.keys(seen.statuses)).toEqual(['200']);
     },
   );
 

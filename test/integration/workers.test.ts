@@ -11,7 +11,7 @@ import { type Installation, type IssuedToken, policyYaml, startInstallation } fr
 import { burst, clientPool } from '../support/load.js';
 import type { Sidecar } from '../support/sidecar.js';
 import { until } from '../support/until.js';
-import { isAlive, requestsCounted, said, sample, two, workerPids } from '../support/workers.js';
+import { installationWithCaller, isAlive, requestsCounted, said, sample, two, workerPids } from '../support/workers.js';
 
 const path = '/api/v1/products';
 
@@ -19,9 +19,7 @@ let installation: Installation;
 let token: IssuedToken;
 
 beforeAll(async () => {
-  installation = await startInstallation();
-  await installation.tenant('acme', '--max-tokens', '100');
-  token = await installation.token('acme', '--name', 'caller', '--limit', '1000000');
+  ({ installation, token } = await installationWithCaller());
 });
 
 afterAll(() => installation.stop());

@@ -14,6 +14,7 @@ import { headersOf, rawExchange, type RawResult } from './raw-client.js';
 import type { Sidecar } from './sidecar.js';
 import { until } from './until.js';
 import type { RecordedRequest, UpstreamHandler } from './upstream.js';
+import { defaultWorkers, signalAll } from './workers.js';
 
 export interface ProxyUnderTest {
   readonly name: string;
@@ -170,7 +171,7 @@ export function describeBehindProxy({
     reader = await installation.token('acme', '--limit', '1000000', '--subject', 'customer-7');
     signer = await installation.token('acme', '--mode', 'hmac', '--limit', '1000000');
     sidecar = await installation.sidecar({
-      env: { TOLLKEEPER_TRUSTED_PROXIES: '127.0.0.1', TOLLKEEPER_LOG_QUERY: 'true' },
+      env: { ...defaultWorkers, TOLLKEEPER_TRUSTED_PROXIES: '127.0.0.1', TOLLKEEPER_LOG_QUERY: 'true' },
       planes: ['data', 'admin', 'verify'],
     });
     const port = await freePort();
@@ -609,11 +610,11 @@ export function describeBehindProxy({
     };
 
     test('it is frozen: 503 within the timeout, nothing reaches the upstream, and it recovers', async () => {
-      sidecar.signal('SIGSTOP');
+      signalAll(sidecar, 'SIGSTOP');
       try {
         await refusedAll();
       } finally {
-        sidecar.signal('SIGCONT');
+        signalAll(sidecar, 'SIGCONT');
       }
       await until(async () => (await call(products(), { token: reader.secret })).status === 200);
     });

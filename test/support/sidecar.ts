@@ -16,6 +16,8 @@ export interface SidecarOptions {
   readonly args?: readonly string[];
   /** Planes whose "listening" line is awaited (`['data', 'admin']`). */
   readonly planes?: readonly string[];
+  /** Its limit of open files (`ulimit -n`). */
+  readonly openFilesMax?: number;
 }
 
 export type LogLine = Readonly<Record<string, unknown>>;
@@ -53,13 +55,18 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
     writeFileSync(path, options.configYaml);
     configArgs.push('--config', path);
   }
-  const child = spawnTied(process.execPath, [mainScript, 'serve', ...configArgs, ...(options.args ?? [])], {
+  const command = [process.execPath, mainScript, 'serve', ...configArgs, ...(options.args ?? [])];
+  const limited = ['/bin/sh', '-c', `ulimit -n ${options.openFilesMax} && exec "$0" "$@"`, ...command];
+  const [program = '', ...args] = options.openFilesMax === undefined ? command : limited;
+  const child = spawnTied(program, args, {
     env: childEnvironment({
       TOLLKEEPER_LISTEN: '127.0.0.1:0',
       TOLLKEEPER_VERIFY_LISTEN: '127.0.0.1:0',
       TOLLKEEPER_ADMIN_LISTEN: '127.0.0.1:0',
       // A busy machine must not turn a slow answer of Redis into 503; a test of the deadline sets its own.
       TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '20000',
+      // One process and not one for each core, for the economy of the suite; see `defaultWorkers` for the others.
+      TOLLKEEPER_WORKERS: '1',
       ...options.env,
     }),
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { loadConfig, readConfig } from '../../../src/config/load.js';
+import { usableCores } from '../../../src/config/usable-cores.js';
 import { configKeys, defaultOf, environmentName, reloadableKeys } from '../../../src/config/schema.js';
 import { OperatorError } from '../../../src/core/failure.js';
 
@@ -39,7 +40,7 @@ describe('without any source', () => {
     expect(config).toMatchObject({
       listen: '0.0.0.0:8080',
       adminListen: '127.0.0.1:9090',
-      workers: 1,
+      workers: usableCores(),
       tokenPrefix: 'tk_live',
     });
     expect('upstream' in config).toBe(false);

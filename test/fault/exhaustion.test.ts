@@ -1,0 +1,117 @@
+/** A process that runs out of descriptors, of time or of memory: what it refuses, that it says so, and how it recovers. */
+import { connect, type Socket } from 'node:net';
+import type { ServerResponse } from 'node:http';
+import { afterEach, expect, test } from 'vitest';
+import { FreshConnections } from '../support/fresh-connections.js';
+import { samplesOf } from '../support/exposition.js';
+import { until } from '../support/until.js';
+import { isAlive, two, workerPids } from '../support/workers.js';
+import { type FaultRig, startFaultRig } from './fault-rig.js';
+import type { Call } from './history.js';
+
+let rig: FaultRig;
+const sockets: Socket[] = [];
+
+afterEach(async () => {
+  for (const socket of sockets.splice(0)) socket.destroy();
+  await rig?.stop();
+});
+
+async function sample(name: string): Promise<number> {
+  return samplesOf(await rig.metrics()).get(name) ?? Number.NaN;
+}
+
+test('out of descriptors: who is connected is served, who connects waits and is served when there are some again', async () => {
+  rig = await startFaultRig({ env: two, openFilesMax: 200 });
+  const [sidecar] = rig.sidecars;
+  await rig.burst(64, '/files/a', 16);
+  const load = rig.keepSending(4);
+  for (let count = 0; count < 400; count += 1) {
+    const socket = connect({ port: sidecar?.dataPort as number, host: '127.0.0.1' });
+    socket.on('error', () => {});
+    sockets.push(socket);
+  }
+  await until(async () => (await sample('tollkeeper_descriptors_used_ratio')) > 0.99);
+  const fresh = new FreshConnections(sidecar?.dataPort as number);
+  let answered = 0;
+  const late = Array.from({ length: 20 }, async () => {
+    const call = await rig.history.call(fresh, '/files/a', { token: rig.token.secret });
+    answered += 1;
+    return call;
+  });
+  // Those that are connected are served meanwhile; so much has gone by that the others would be too.
+  const before = rig.history.calls.length;
+  await until(() => rig.history.calls.length > before + 200);
+  expect(answered).toBeLessThan(20);
+  for (const socket of sockets.splice(0)) socket.destroy();
+  const calls = [...(await Promise.all(late)), ...(await load.stop())];
+  expect(new Set(calls.map(({ status, slug }) => `${status} ${slug}`))).toEqual(new Set(['200 ']));
+  expect(await sample('tollkeeper_descriptors_used_ratio')).toBeLessThan(0.8);
+  await rig.check();
+});
+
+test('a worker that stood still answers what it can hold, refuses the rest 503, and /readyz tells before and after', async () => {
+  rig = await startFaultRig({ env: { ...two, TOLLKEEPER_REQUESTS_IN_FLIGHT_MAX: '20' } });
+  const [sidecar] = rig.sidecars;
+  if (sidecar === undefined) throw new Error('no sidecar');
+  const [stalled = 0] = workerPids(sidecar);
+  process.kill(stalled, 'SIGSTOP');
+  const fresh = new FreshConnections(sidecar.dataPort);
+  const waiting = Array.from({ length: 300 }, () => rig.history.call(fresh, '/files/a', { token: rig.token.secret }));
+  await until(async () => (await rig.readiness()).text.includes('does not answer'));
+  expect((await rig.readiness()).status).toBe(503);
+  process.kill(stalled, 'SIGCONT');
+  const calls = await Promise.all(waiting);
+  expect(outcomes(calls)).toEqual(['200', '503 overloaded']);
+  expect(calls.filter(({ status, retryAfter }) => status === 503 && retryAfter !== '1')).toEqual([]);
+  await until(async () => (await rig.readiness()).status === 200);
+  expect(outcomes(await rig.burst(40, '/files/a', 8))).toEqual(['200']);
+  expect(isAlive(stalled)).toBe(true);
+  await rig.check();
+});
+
+function outcomes(calls: readonly Call[]): string[] {
+  return [...new Set(calls.map(({ status, slug }) => `${status} ${slug}`.trim()))].toSorted();
+}
+
+test('a heap that fills up: new requests are refused 503 before its end, and those under way are answered', async () => {
+  const held: ServerResponse[] = [];
+  let holds = true;
+  rig = await startFaultRig({
+    env: {
+      TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '20000',
+      TOLLKEEPER_WORKERS: '1',
+      NODE_OPTIONS: '--max-old-space-size=64',
+      TOLLKEEPER_UPSTREAM_CONNECTIONS_MAX: '20000',
+    },
+    upstream: (_, response) => {
+      if (holds) held.push(response);
+      else response.end('ok');
+    },
+  });
+  const [sidecar] = rig.sidecars;
+  const fresh = new FreshConnections(sidecar?.dataPort as number);
+  const waiting: Promise<Call>[] = [];
+  const refused: Call[] = [];
+  const headers = { 'x-filler': 'f'.repeat(3500) };
+  while (refused.length === 0 && waiting.length < 20_000) {
+    for (let count = 0; count < 100; count += 1) {
+      waiting.push(
+        rig.history.call(fresh, '/files/a', { token: rig.token.secret, headers }).then((call) => {
+          if (call.status === 503) refused.push(call);
+          return call;
+        }),
+      );
+    }
+    await until(() => held.length + refused.length >= waiting.length);
+  }
+  expect(sidecar?.alive()).toBe(true);
+  expect(refused[0]?.slug).toBe('overloaded');
+  expect(await sample('tollkeeper_shedding')).toBe(1);
+  expect((await rig.readiness()).text).toContain('heap');
+  holds = false;
+  for (const response of held) response.end('ok');
+  expect(outcomes(await Promise.all(waiting))).toEqual(['200', '503 overloaded']);
+  await rig.untilAnswered(200);
+  await rig.check();
+});
