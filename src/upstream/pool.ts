@@ -58,15 +58,34 @@ export class Pool implements ConnectionOwner {
 
   /** Sends a request, over an idle connection or one that is opened for it; there must be room. */
   send(call: PendingCall): void {
-    const idle = this.#idle.pop();
-    if (idle === undefined) this.#connections.add(new Connection(this, this.#open, call));
-    else idle.send(call);
+    if (call.retried) this.#sendAnew(call);
+    else {
+      const idle = this.#idle.pop();
+      if (idle === undefined) this.#connections.add(new Connection(this, this.#open, call));
+      else idle.send(call);
+    }
+  }
+
+  /** What was lost over a kept connection goes over a new one: the other kept ones may have been given up with it. */
+  #sendAnew(call: PendingCall): void {
+    if (this.#connections.size >= this.#connectionsMax) {
+      const oldest = this.#idle.shift();
+      if (oldest !== undefined) {
+        this.#connections.delete(oldest);
+        oldest.destroy();
+      }
+    }
+    this.#connections.add(new Connection(this, this.#open, call));
   }
 
   released(connection: Connection): void {
     const next = this.#owner.nextWaiting(this);
-    if (next === undefined) this.#idle.push(connection);
-    else connection.send(next);
+    if (next !== undefined && !next.retried) {
+      connection.send(next);
+      return;
+    }
+    this.#idle.push(connection);
+    if (next !== undefined) this.send(next);
   }
 
   closed(connection: Connection): void {

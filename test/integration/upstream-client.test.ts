@@ -85,6 +85,33 @@ describe('a connection', () => {
     expect(server.received).toHaveLength(2);
   });
 
+  test.each([64, 3])(
+    'that was given up, as all kept ones were, loses no request: the second try has a new one (of %i)',
+    async (connectionsMax) => {
+      const served = new WeakSet<Socket>();
+      const held: Socket[] = [];
+      const server = await rawServer((request, socket) => {
+        if (served.has(socket)) {
+          socket.resetAndDestroy();
+          return undefined;
+        }
+        served.add(socket);
+        if (pathOf(request) !== '/hold') return okAnswer;
+        held.push(socket);
+        return undefined;
+      });
+      const client = clientTo([server.url], { connectionsMax });
+      const kept = Array.from({ length: 3 }, () => send(client, { path: '/hold' }));
+      await until(() => held.length === 3);
+      for (const socket of held) socket.write(okAnswer);
+      await Promise.all(kept.map(({ listener }) => listener.until(() => listener.isOver)));
+      // At once, and one after another.
+      expect(await Promise.all(Array.from({ length: 5 }, () => ask(client)))).toEqual(Array(5).fill('200 ok'));
+      for (let time = 0; time < 5; time++) expect(await ask(client)).toBe('200 ok');
+      expect(await ask(client, { method: 'POST', body: Buffer.from('x') })).toBe('502 upstream-unreachable');
+    },
+  );
+
   test.each(['before its answer', 'amid its answer', 'while it connects', 'while it waits'])(
     'whose request is aborted %s is destroyed: no later request gets its answer',
     async (when) => {
