@@ -17,6 +17,7 @@
  * An instance is one group of keys that share batches, which its carrier takes to Redis: on one server that is
  * everything, on a Cluster it is what lies on one node (cluster-admission.ts).
  */
+import { inPollPhase } from '../core/poll-phase.js';
 import { Breaker, type BreakerState } from '../redis/breaker.js';
 import type { StoreErrorKind } from '../telemetry/catalogue.js';
 import { storeErrorKind } from '../telemetry/store-error-kind.js';
@@ -106,7 +107,7 @@ export class Admission implements AdmissionGate {
   #first = 0;
   #waiting = 0;
 
-  // Tickets that are settled without Redis at the end of this turn; a code or a denial each.
+  // Tickets that are settled without Redis soon; a code or a denial each.
   #localTickets: AdmissionTicket[] = [];
   #localReasons: (VerdictCode | Denial)[] = [];
 
@@ -115,6 +116,7 @@ export class Admission implements AdmissionGate {
   #turnStartedMs = 0;
   #closed = false;
   readonly #turn = (): void => this.#endTurn();
+  readonly #settleLocals = (): void => this.#settleLocally();
 
   constructor(options: AdmissionOptions) {
     this.#carrier = options.carrier;
@@ -182,21 +184,23 @@ export class Admission implements AdmissionGate {
   }
 
   #settleLater(ticket: AdmissionTicket, reason: VerdictCode | Denial): void {
-    if (!this.#turnScheduled) this.#scheduleTurn();
-    this.#localTickets.push(ticket);
     this.#localReasons.push(reason);
+    if (this.#localTickets.push(ticket) === 1) inPollPhase(this.#settleLocals);
   }
 
   #endTurn(): void {
     this.#turnScheduled = false;
+    this.#sendWaiting();
+  }
+
+  #settleLocally(): void {
     const tickets = this.#localTickets;
     const reasons = this.#localReasons;
     this.#localTickets = [];
     this.#localReasons = [];
-    this.#sendWaiting();
     for (let index = 0; index < tickets.length; index += 1) {
       const ticket = tickets[index] as AdmissionTicket;
-      if (!ticket.cancelled) this.#settleLocally(ticket, reasons[index] as VerdictCode | Denial);
+      if (!ticket.cancelled) this.#settleOne(ticket, reasons[index] as VerdictCode | Denial);
     }
   }
 
@@ -324,7 +328,7 @@ export class Admission implements AdmissionGate {
     conclude(this.denials, this.#observer, flight.sentAtMs, ticket, verdict);
   }
 
-  #settleLocally(ticket: AdmissionTicket, reason: VerdictCode | Denial): void {
+  #settleOne(ticket: AdmissionTicket, reason: VerdictCode | Denial): void {
     const verdict = this.#verdict;
     if (typeof reason === 'number') {
       stateWithoutRedis(verdict, reason);

@@ -16,6 +16,7 @@
  */
 import type { AdmissionTicket, Verdict } from '../admission/admit.js';
 import { retryAfterS } from '../admission/rate-headers.js';
+import { inPollPhase } from '../core/poll-phase.js';
 import type { Denial } from '../core/problems.js';
 import type { Credential } from '../credential/extract.js';
 import { emptyBodySha256 } from '../credential/hmac.js';
@@ -181,7 +182,7 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
     this.#isAbandoned = true;
     this.#call?.abort();
     this.#call = undefined;
-    setImmediate(() => this.refuse(denial, true));
+    inPollPhase(() => this.refuse(denial, true));
   }
 
   /**
@@ -223,7 +224,7 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
   /** Lets the rest of the body pass by, as long as it keeps coming; `then` answers, in a macrotask of its own. */
   #letBodyPass(body: RequestBody, then: () => void): void {
     this.#afterBody = then;
-    body.discard(() => setImmediate(() => this.#bodyPassed()));
+    body.discard(() => inPollPhase(() => this.#bodyPassed()));
   }
 
   #bodyPassed(): void {

@@ -13,6 +13,7 @@ import type { AdmissionGate } from '../admission/batcher.js';
 import type { OutageLimits } from '../admission/outage.js';
 import { type LimitHeaders, rateFields } from '../admission/rate-headers.js';
 import type { AccessLog } from '../accesslog/writer.js';
+import { inPollPhase } from '../core/poll-phase.js';
 import type { Denial } from '../core/problems.js';
 import type { AuthFailures } from '../credential/auth-failures.js';
 import {
@@ -451,7 +452,7 @@ export class Pipeline implements ExchangeOwner {
   }
 
   #answerSoon(exchange: Exchange): void {
-    if (this.#decided.push(exchange) === 1) setImmediate(this.#sendDecided);
+    if (this.#decided.push(exchange) === 1) inPollPhase(this.#sendDecided);
   }
 
   readonly #sendDecided = (): void => {

@@ -5,19 +5,23 @@
  * waited in the kernel while this process was busy is read, not timed out. A deadline holds one to two ticks longer
  * than was asked for.
  */
+import { inPollPhase } from '../core/poll-phase.js';
+
 export class Clock {
   /** Monotonic ms at the last tick. */
   nowMs = performance.now();
   readonly #tickMs: number;
   readonly #timer: NodeJS.Timeout;
-  #check: NodeJS.Immediate | undefined;
+  #isStopped = false;
 
   /** `check` is called after each tick, with the sockets read. */
   constructor(tickMs: number, check: () => void) {
     this.#tickMs = tickMs;
     this.#timer = setInterval(() => {
       this.nowMs = performance.now();
-      this.#check = setImmediate(check);
+      setImmediate(inPollPhase, () => {
+        if (!this.#isStopped) check();
+      });
     }, tickMs);
     this.#timer.unref();
   }
@@ -29,6 +33,6 @@ export class Clock {
 
   stop(): void {
     clearInterval(this.#timer);
-    clearImmediate(this.#check);
+    this.#isStopped = true;
   }
 }

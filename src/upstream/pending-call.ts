@@ -1,4 +1,5 @@
 /** One request on its way: where it stands, and what its caller may still hear. */
+import { inPollPhase } from '../core/poll-phase.js';
 import type { Denial } from '../core/problems.js';
 import type { UpstreamCall, UpstreamRequest, UpstreamSink } from './call.js';
 
@@ -55,7 +56,7 @@ export class PendingCall implements UpstreamCall {
     if (this.settled) return;
     this.settled = true;
     this.carrier = undefined;
-    setImmediate(() => {
+    inPollPhase(() => {
       if (!this.#isAborted) this.sink.upstreamFailed(denial);
     });
   }

@@ -1,6 +1,7 @@
 /** A request's body that comes piece by piece, on its way into the connection: backpressure and framing. */
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
+import { inPollPhase } from '../core/poll-phase.js';
 import { unknownLength } from './call.js';
 
 export interface UploadOwner {
@@ -31,7 +32,7 @@ export class Upload {
     body.on('close', this.#closed);
     body.on('data', this.#piece);
     // It says no more of itself.
-    if (body.destroyed) setImmediate(this.#closed);
+    if (body.destroyed) inPollPhase(this.#closed);
   }
 
   /** Lets go of both; a body that has not ended is destroyed. */

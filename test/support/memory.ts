@@ -7,6 +7,12 @@ export function residentBytes(pid: number): number {
   return Number(kib) * 1024;
 }
 
+/** Resident memory in bytes that is of no file: the heap, buffers, and all that native code has of the system. */
+export function anonymousBytes(pid: number): number {
+  const kib = /^Anonymous:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))?.[1];
+  return Number(kib) * 1024;
+}
+
 /** Watches the resident memory of a process; `stop` answers the highest value seen, in bytes. */
 export function watchMemory(pid: number): { stop(): number } {
   let highest = residentBytes(pid);

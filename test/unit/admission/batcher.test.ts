@@ -8,6 +8,7 @@ import type { StoreErrorKind } from '../../../src/telemetry/catalogue.js';
 import { initialise, installation, nameOf, ticketOf, type TicketFields, writeRecord } from '../../lua/admit-rig.js';
 import { type LoopClock, startLoopClock } from '../../support/loop-clock.js';
 import { type RedisServer, startRedis } from '../../support/redis.js';
+import { until } from '../../support/until.js';
 
 const token = keys.token('batched');
 
@@ -130,7 +131,7 @@ describe('batching', () => {
     await new Promise<void>((resolve) => process.nextTick(resolve));
     expect(settled).toEqual([]);
     expect(deniedLocally).toBe(1);
-    await ask({ cost: 0 });
+    await until(() => settled.length > 0);
     expect(settled).toEqual(['limited']);
   });
 
