@@ -2,11 +2,11 @@
 -- purpose: the one atomic decision about every request of a batch: is each record still the version the sidecar
 --   decided under, is the request inside its time window and used for the first time, has it units left; then charge
 -- keys: meta, record..., claim...
--- argv: installation, batch, clock, preview
+-- argv: installation, batch, clock, preview, leases
 -- reply: now in ms; the verdicts, 20 bytes a request; then for each moved record its index among the records and its
---   JSON; in a preview, then for each record its limits, 18 bytes each
--- writes: `counters` of the records that were charged (one field a record, at most 8 limits of 33 pairs each), and one
---   string a claim, which expires at the time the request gives
+--   JSON; in a preview, then for each record its limits, 18 bytes each; with leases, then what was granted
+-- writes: `counters` of the records that were charged (one field a record, at most 8 limits of 35 pairs each), `leased` of
+--   those that a lease was taken of, and one string a claim, which expires at the time the request gives
 -- complexity: one read and at most one write a record, one command for all claims and one a claim made, O(limits) a
 --   request in memory
 -- cluster: all keys of a batch must share one slot; on one server a batch may mix shards
@@ -15,6 +15,11 @@
 -- clock: '' for Redis' own, else microseconds (tests).
 -- preview: 'preview' decides in the same way and writes nothing; left out in every real admission. A limit is told as it
 --   is before any charge, little-endian: units left, capacity, reset in ms (6 each).
+-- leases: units charged in advance, to be used within `lease_ms` without asking, and what was left of them. Left out when
+--   there are none; little-endian, 28 bytes each: the request it goes with, from 0 (2), units (4), 0 to ask for them or the
+--   time in ms that they were dated when they are given back (6), and the marks of token and tenant then (8 each).
+--   Granted, 33 bytes for each lease that stands there, in that order: units, 0 = none (4), then as in a verdict the limit
+--   nearest to its end (1), remaining (6), reset (6), and the marks of token and tenant (8 each).
 -- batch: little-endian: how many of KEYS are records (2 bytes), then 36 bytes a request:
 --    token record, 1 = the first (2), the version decided under, 0 = none cached (4)
 --    tenant record, 0 = not known yet (2), the version decided under, 0 = none cached (4)
@@ -42,6 +47,11 @@ local ADMITTED, CONFIRMED, MOVED, UNKNOWN, STORE_EMPTY, TOO_LATE, TOO_EARLY, REP
 
 local SLIDING_WINDOW, FIXED_WINDOW, TOKEN_BUCKET, DAY, MONTH = 1, 2, 3, 4, 5
 
+-- What is charged in advance is used within this time (src/admission/leases.ts holds to less).
+local lease_ms = 100
+-- A lease takes at most this part of what is free, so that others find units too; fewer than so many are not worth one.
+local lease_share, lease_min = 8, 2
+
 local batch = ARGV[2]
 local record_count = struct.unpack('<I2', batch)
 local now_us = tonumber(ARGV[3])
@@ -52,14 +62,14 @@ end
 local now_ms = math.floor(now_us / 1000)
 
 local no_meters = {}
-local records, written, moved = {}, {}, {}
+local records, written, moved, marked = {}, {}, {}, {}
 
 -- The calendar month is the same for the whole batch.
 local month_number, month_ends_ms
 
 -- One limit with its state, ready to be asked: `free` is what may still be charged now. `size` bytes of state begin
 -- at `payload_at` of the counters, 0 when there is none.
-local function open_meter(kind, identity, limit, window_ms, interval_us, burst, counters, payload_at, size)
+local function open_meter(kind, identity, limit, window_ms, interval_us, burst, slack_ms, counters, payload_at, size)
   local meter = {
     kind = kind,
     identity = identity,
@@ -67,6 +77,7 @@ local function open_meter(kind, identity, limit, window_ms, interval_us, burst, 
     window_ms = window_ms,
     interval_us = interval_us,
     burst = burst,
+    slack_ms = slack_ms,
     charged = 0,
     free = 0,
     capacity = 0,
@@ -110,7 +121,7 @@ end
 local function close_meter(meter)
   if meter.free >= meter.capacity then return '' end
   local kind = meter.kind
-  if kind == SLIDING_WINDOW then return sliding_close(meter, now_ms) end
+  if kind == SLIDING_WINDOW then return sliding_close(meter) end
   if kind == TOKEN_BUCKET then return bucket_close(meter, now_us) end
   return period_close(meter)
 end
@@ -121,8 +132,15 @@ local function mark_written(record)
   written[#written + 1] = record
 end
 
+-- `leased` says that sidecars may hold leases of this record, so that whoever changes it waits for their end; as a number
+-- it tells one state of the counters from what became of it when the clock jumped back.
+local function mark(record, number)
+  record.mark = number
+  marked[#marked + 1] = record
+end
+
 local function read_record(index)
-  local fields = redis.pcall('HMGET', KEYS[index + 1], 'version', 'limits', 'counters')
+  local fields = redis.pcall('HMGET', KEYS[index + 1], 'version', 'limits', 'counters', 'leased')
   local record = { index = index, version = 0, is_written = false, is_moved = false, meters = nil }
   records[index] = record
   if fields.err then
@@ -130,6 +148,7 @@ local function read_record(index)
   elseif fields[1] then
     record.version = tonumber(fields[1])
     record.limits, record.counters = fields[2], fields[3]
+    record.mark = fields[4] and tonumber(fields[4])
   end
   return record
 end
@@ -159,17 +178,22 @@ local function open_meters(record)
   end
   local counters = record.counters or ''
   local meters, next_at, is_adjusted = {}, 1, false
+  local slack_ms = record.mark and lease_ms or 0
   for at = 1, #limits, 25 do
     local kind, limit, window_ms, interval_us, burst = struct.unpack('<BI6I6I6I6', limits, at)
     local identity = window_ms * 8 + kind
     local payload_at, size = find_section(counters, identity, next_at)
     next_at = payload_at + size
-    local meter = open_meter(kind, identity, limit, window_ms, interval_us, burst, counters, payload_at, size)
+    local meter = open_meter(kind, identity, limit, window_ms, interval_us, burst, slack_ms, counters, payload_at, size)
     is_adjusted = is_adjusted or meter.is_adjusted
     meters[#meters + 1] = meter
   end
   -- Written even when everything is refused: from now on, and not from the next charge, the state is what it is now.
-  if is_adjusted then mark_written(record) end
+  if is_adjusted then
+    mark_written(record)
+    -- What was leased before is no longer where its holder thinks: it cannot be given back.
+    if record.mark then mark(record, record.mark + 1) end
+  end
   record.meters = meters
 end
 
@@ -313,9 +337,91 @@ local function decide(
   return answer(cost > 0 and ADMITTED or CONFIRMED, meters, tenant_meters)
 end
 
-local verdicts = {}
+-- Token and tenant of a request, when both are as the sidecar knows them.
+local function records_of_request(request)
+  local token_index, token_version, tenant_index, tenant_version = struct.unpack('<I2I4I2I4', batch, 3 + request * 36)
+  local token = records[token_index] or read_record(token_index)
+  local tenant = records[tenant_index] or read_record(tenant_index)
+  if check_record(token, token_version) or check_record(tenant, tenant_version) then return nil end
+  return token, tenant
+end
+
+local function return_units(record, units, at_ms)
+  for at = 1, #record.meters do
+    local meter = record.meters[at]
+    local kind, charged_at_ms = meter.kind, at_ms - lease_ms
+    if kind == SLIDING_WINDOW then
+      sliding_return(meter, units, at_ms, now_ms)
+    elseif kind == FIXED_WINDOW then
+      period_return(meter, units, math.floor(charged_at_ms / meter.window_ms))
+    elseif kind == DAY then
+      period_return(meter, units, (day_period(charged_at_ms)))
+    elseif kind == MONTH then
+      period_return(meter, units, (month_period(charged_at_ms)))
+    end
+  end
+  if #record.meters > 0 then mark_written(record) end
+end
+
+-- Gives back what was left of a lease. Only where nothing has changed since: under another version or mark it cannot be
+-- told what of the counters it was, and units that are lost come back with the window; none may ever be created.
+local function give_back(request, units, at_ms, token_mark, tenant_mark)
+  local token, tenant = records_of_request(request)
+  if not token or token.mark ~= token_mark or tenant.mark ~= tenant_mark then return end
+  return_units(token, units, at_ms)
+  return_units(tenant, units, at_ms)
+end
+
+-- How much of `units` may be charged in advance. In the last moments of a period nothing is: it would be used in the
+-- next one. A bucket has no place for what is used later than it was charged.
+local function leasable(meters, units)
+  for at = 1, #meters do
+    local meter = meters[at]
+    if meter.kind == TOKEN_BUCKET then return 0 end
+    if meter.ends_ms and meter.ends_ms - now_ms <= lease_ms then return 0 end
+    units = math.min(units, math.floor(meter.free / lease_share))
+  end
+  return units
+end
+
+local function charge_lease(record, units)
+  local meters = record.meters
+  for at = 1, #meters do
+    if meters[at].kind == SLIDING_WINDOW then sliding_date(meters[at], now_ms, lease_ms) end
+  end
+  charge(record, meters, units)
+  if not record.mark then mark(record, now_us) end
+end
+
+-- Charges a lease for the token of an admitted request, behind all requests of the batch.
+local function grant(request, units, code)
+  local token, tenant = nil, nil
+  if code == ADMITTED then token, tenant = records_of_request(request) end
+  local granted = token and leasable(tenant.meters, leasable(token.meters, units)) or 0
+  if granted < lease_min then return struct.pack('<I4BI6I6I8I8', 0, 255, 0, 0, 0, 0) end
+  charge_lease(token, granted)
+  charge_lease(tenant, granted)
+  local _, limit, remaining, reset = answer(code, token.meters, tenant.meters)
+  return struct.pack('<I4BI6I6I8I8', granted, limit, remaining, reset, token.mark, tenant.mark)
+end
+
+local leases = ARGV[5] or ''
+for at = 1, #leases, 28 do
+  local request, units, dated_ms, token_mark, tenant_mark = struct.unpack('<I2I4I6I8I8', leases, at)
+  if dated_ms ~= 0 then give_back(request, units, dated_ms, token_mark, tenant_mark) end
+end
+
+local verdicts, codes = {}, {}
 for at = 3, #batch, 36 do
-  verdicts[#verdicts + 1] = struct.pack('<BBI6I6I6', decide(struct.unpack('<I2I4I2I4I4I2I6I6I6', batch, at)))
+  local code, limit, remaining, reset, retry = decide(struct.unpack('<I2I4I2I4I4I2I6I6I6', batch, at))
+  codes[#codes + 1] = code
+  verdicts[#verdicts + 1] = struct.pack('<BBI6I6I6', code, limit, remaining, reset, retry)
+end
+
+local granted = ''
+for at = 1, #leases, 28 do
+  local request, units, dated_ms = struct.unpack('<I2I4I6', leases, at)
+  granted = granted .. grant(request, units, dated_ms == 0 and codes[request + 1] or 0)
 end
 
 local reply = { now_ms, table.concat(verdicts) }
@@ -337,6 +443,8 @@ if ARGV[4] == 'preview' then
   return reply
 end
 
+if granted ~= '' then reply[#reply + 1] = granted end
+
 -- Everything is packed before the first write.
 for at = 1, #written do
   local record = written[at]
@@ -348,6 +456,9 @@ for at = 1, #written do
 end
 for at = 1, #written do
   redis.call('HSET', KEYS[written[at].index + 1], 'counters', written[at].packed)
+end
+for at = 1, #marked do
+  redis.call('HSET', KEYS[marked[at].index + 1], 'leased', marked[at].mark)
 end
 for at = 1, #claims_made do
   local claim = claims_made[at]

@@ -58,6 +58,8 @@ function ticket(index: number, settled: (verdict: Verdict) => void = () => {}): 
     notAfterMs: 0,
     claimKey: '',
     claimUntilMs: 0,
+    leasable: false,
+    lease: null,
     waitingSinceMs: 0,
     cancelled: false,
     admissionSettled: settled,

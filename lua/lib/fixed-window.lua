@@ -19,6 +19,12 @@ local function period_wait(meter, units, now_ms)
   return meter.ends_ms - now_ms
 end
 
+-- Gives back units that were charged in advance in the period `number`.
+local function period_return(meter, units, number)
+  if number ~= meter.number then return end
+  meter.free = meter.free + math.min(units, meter.limit - meter.free)
+end
+
 local function period_close(meter)
   return struct.pack('<I6I2I6I6', meter.identity, 12, meter.number, meter.limit - meter.free)
 end

@@ -60,6 +60,7 @@ export const tokenSchema = component(
     subject: z.string().nullable(),
     allowedIps: z.array(z.string()),
     metadata: z.record(z.string(), z.string()),
+    lease: z.boolean().describe('while it is very hot, units may be charged up to 100 ms in advance'),
     foreign: z.boolean().describe('imported by its SHA-256'),
     createdAt: time,
     rotatedAt: time.nullable(),

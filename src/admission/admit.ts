@@ -14,7 +14,7 @@ import type { RedisConnection } from '../redis/target.js';
 const script = loadScript({
   name: 'admit',
   keys: ['meta', 'record...', 'claim...'],
-  argv: ['installation', 'batch', 'clock', 'preview'],
+  argv: ['installation', 'batch', 'clock', 'preview', 'leases'],
 });
 
 /** Binds the script to a connection. Its strings come back as Buffers: the verdicts are binary. */
@@ -77,7 +77,36 @@ export interface Verdict {
   tokenRecord: string | null;
   /** `moved`: the tenant's record, JSON, when the tenant changed. */
   tenantRecord: string | null;
+  /** What the ticket's question for a lease was answered with; null when it asked for none or got none. */
+  lease: LeaseGrant | null;
 }
+
+/** What a ticket asks besides: units in advance, or it gives back what was left of them. */
+export interface LeaseQuestion {
+  /** At least 1. */
+  readonly units: number;
+  /** 0 asks for a lease; else the grant's `datedMs`, whose units come back. */
+  readonly datedMs: number;
+  /** The grant's; what it holds is no matter when a lease is asked for. */
+  readonly marks: Buffer;
+}
+
+/** Units charged in advance. They must be used within {@link leaseMaxMs} of Redis' decision, or be given back or lost. */
+export interface LeaseGrant {
+  readonly units: number;
+  /** The limit nearest to its end, and its state after the charge; as in {@link Verdict}. */
+  readonly limitIndex: number;
+  readonly remaining: number;
+  readonly resetMs: number;
+  /** Redis' clock at the grant, and the time that the charge was dated, ms. */
+  readonly nowMs: number;
+  readonly datedMs: number;
+  /** What a return must carry (16 bytes, lua/admit.lua). */
+  readonly marks: Buffer;
+}
+
+/** Longest life of a lease, ms: `lease_ms` of lua/admit.lua. Whoever changes a record that was leased waits for so long. */
+export const leaseMaxMs = 100;
 
 /** One request's question. The pipeline owns the object; its fields must not change until it is settled. */
 export interface AdmissionTicket {
@@ -96,6 +125,10 @@ export interface AdmissionTicket {
   readonly claimKey: string;
   /** The claim is kept until then, ms. */
   readonly claimUntilMs: number;
+  /** Its token may be leased, and the request may be admitted by a lease. */
+  readonly leasable: boolean;
+  /** Set when it joins a batch; null for most. */
+  lease: LeaseQuestion | null;
   /** Since when its request waits for Redis, monotonic ms: set by its first `submit`, 0 before. */
   waitingSinceMs: number;
   /** The client has left: a ticket that was not sent yet is dropped, charged nothing and never settled. */
@@ -132,11 +165,14 @@ export interface Carrier {
 const headSize = 2;
 const requestSize = 36;
 const verdictSize = 20;
+const leaseSize = 28;
+const grantSize = 33;
+const marksSize = 16;
 const noLimit = 255;
 const uint32Max = 2 ** 32 - 1;
 const uint48Max = 2 ** 48 - 1;
 
-/** As lua/admit.lua gives it: now in ms, the verdicts, then an index and JSON for each moved record. */
+/** As lua/admit.lua gives it: now in ms, the verdicts, an index and JSON for each moved record, what is leased. */
 export type Reply = readonly [nowMs: number, verdicts: Buffer, ...moved: (number | Buffer | null)[]];
 
 export class AdmitBatch {
@@ -145,6 +181,8 @@ export class AdmitBatch {
   readonly #claimIndex = new Map<string, number>();
   readonly #tokens: number[] = [];
   readonly #tenants: number[] = [];
+  /** How many tickets of the last `send` had a question about a lease. */
+  #leases = 0;
   readonly #metaKey: string;
 
   /** `shard`: whose meta key is asked. On one server all shards share a batch, and any shard's will do. */
@@ -169,8 +207,10 @@ export class AdmitBatch {
     claimIndex.clear();
     const scriptKeys = [this.#metaKey];
     const batch = Buffer.allocUnsafe(headSize + tickets.length * requestSize);
+    this.#leases = 0;
     for (let index = 0; index < tickets.length; index += 1) {
       const ticket = tickets[index] as AdmissionTicket;
+      if (ticket.lease !== null) this.#leases += 1;
       const token = indexOf(recordIndex, ticket.tokenKey, scriptKeys);
       const tenant = ticket.tenantKey === '' ? 0 : indexOf(recordIndex, ticket.tenantKey, scriptKeys);
       this.#tokens[index] = token;
@@ -189,8 +229,9 @@ export class AdmitBatch {
     }
     batch.writeUInt16LE(recordIndex.size, 0);
     if (claimIndex.size > 0) scriptKeys.push(...claimIndex.keys());
-    const args = [installation, batch, clockUs === undefined ? '' : String(clockUs)];
-    if (isPreview) args.push('preview');
+    const args: (string | Buffer)[] = [installation, batch, clockUs === undefined ? '' : String(clockUs)];
+    if (isPreview || this.#leases > 0) args.push(isPreview ? 'preview' : '');
+    if (this.#leases > 0) args.push(this.#leaseQuestions());
     return run(scriptKeys, args);
   }
 
@@ -203,7 +244,10 @@ export class AdmitBatch {
   settle(reply: Reply, verdict: Verdict, settled: (ticket: AdmissionTicket, verdict: Verdict) => void): void {
     const { tickets } = this;
     const [nowMs, verdicts] = reply;
+    const granted = this.#leases > 0 ? reply.at(-1) : undefined;
+    let grantAt = 0;
     for (let index = 0; index < tickets.length; index += 1) {
+      const ticket = tickets[index] as AdmissionTicket;
       const at = index * verdictSize;
       const limitIndex = verdicts[at + 1] as number;
       verdict.nowMs = nowMs;
@@ -214,14 +258,48 @@ export class AdmitBatch {
       verdict.retryMs = verdicts.readUIntLE(at + 14, 6);
       verdict.tokenRecord = null;
       verdict.tenantRecord = null;
+      verdict.lease = null;
+      if (ticket.lease !== null && Buffer.isBuffer(granted)) {
+        verdict.lease = grantIn(granted, grantAt, nowMs);
+        grantAt += grantSize;
+      }
       if (verdict.code === verdictCodes.moved) {
         verdict.tokenRecord = movedRecord(reply, this.#tokens[index] as number);
         verdict.tenantRecord = movedRecord(reply, this.#tenants[index] as number);
         if (verdict.tokenRecord === null && verdict.tenantRecord === null) verdict.code = verdictCodes.unreadable;
       }
-      settled(tickets[index] as AdmissionTicket, verdict);
+      settled(ticket, verdict);
     }
   }
+
+  #leaseQuestions(): Buffer {
+    const questions = Buffer.alloc(this.#leases * leaseSize);
+    let at = 0;
+    for (const [index, { lease }] of this.tickets.entries()) {
+      if (lease === null) continue;
+      questions.writeUInt16LE(index, at);
+      questions.writeUInt32LE(lease.units, at + 2);
+      questions.writeUIntLE(lease.datedMs, at + 6, 6);
+      lease.marks.copy(questions, at + leaseSize - marksSize);
+      at += leaseSize;
+    }
+    return questions;
+  }
+}
+
+function grantIn(granted: Buffer, at: number, nowMs: number): LeaseGrant | null {
+  const units = granted.readUInt32LE(at);
+  if (units === 0) return null;
+  const limitIndex = granted.readUInt8(at + 4);
+  return {
+    units,
+    limitIndex: limitIndex === noLimit ? -1 : limitIndex,
+    remaining: granted.readUIntLE(at + 5, 6),
+    resetMs: granted.readUIntLE(at + 11, 6),
+    nowMs,
+    datedMs: nowMs + leaseMaxMs,
+    marks: Buffer.from(granted.subarray(at + 17, at + grantSize)),
+  };
 }
 
 /** Everything on one server: a batch is one call of the script. */
@@ -305,4 +383,5 @@ export function stateWithoutRedis(verdict: Verdict, code: VerdictCode): void {
   verdict.nowMs = 0;
   verdict.tokenRecord = null;
   verdict.tenantRecord = null;
+  verdict.lease = null;
 }

@@ -12,6 +12,7 @@
  * - Where nobody asks, an open breaker is probed with an empty batch: a process that gets no requests because it is not
  *   ready must become ready.
  * - A refusal is repeated locally for up to a second (deny-cache.ts); after a few failures nobody waits (breaker.ts).
+ * - Tokens that are set to it are admitted by units that were charged in advance (leases.ts).
  *
  * What keeps it fast: no promise, closure or timer per request; one reused verdict; one timer and one command a batch.
  * An instance is one group of keys that share batches, which its carrier takes to Redis: on one server that is
@@ -32,6 +33,7 @@ import {
   verdictCodes,
 } from './admit.js';
 import { type Denial, DenyCache, restate } from './deny-cache.js';
+import { type Lease, Leases } from './leases.js';
 
 const probeIntervalMs = 250;
 /** What a ticket that is sent has left of its deadline at least, ms. */
@@ -47,6 +49,9 @@ export interface AdmissionObserver {
   deniedLocally(): void;
 }
 
+/** Why a ticket is settled without Redis. */
+type LocalReason = VerdictCode | Denial | Lease;
+
 export interface AdmissionOptions {
   /** On connections of purpose `admission`: they fail fast and queue nothing themselves. */
   readonly carrier: Carrier;
@@ -60,6 +65,8 @@ export interface AdmissionOptions {
   readonly batchSizeMax?: number;
   /** Refusals remembered; without one, an own of 10,000. */
   readonly denials?: DenyCache;
+  /** Leases of all that submit to the same place; without, an own. */
+  readonly leases?: Leases;
 }
 
 /** What requests are handed to, and what others look at: {@link Admission}, or one for each node of a Cluster. */
@@ -67,6 +74,7 @@ export interface AdmissionGate {
   /** The id that the store must carry (its meta key); '' until the sidecar has learned it. */
   installation: string;
   readonly denials: DenyCache;
+  readonly leases: Leases;
   /** For metrics and readiness. */
   readonly breakerState: BreakerState;
   /** Tickets waiting for a batch now. */
@@ -89,6 +97,7 @@ interface Flight {
 export class Admission implements AdmissionGate {
   installation = '';
   readonly denials: DenyCache;
+  readonly leases: Leases;
 
   readonly #carrier: Carrier;
   readonly #observer: AdmissionObserver;
@@ -107,9 +116,9 @@ export class Admission implements AdmissionGate {
   #first = 0;
   #waiting = 0;
 
-  // Tickets that are settled without Redis soon; a code or a denial each.
+  // Tickets that are settled without Redis soon; a code, a denial or a lease each.
   #localTickets: AdmissionTicket[] = [];
-  #localReasons: (VerdictCode | Denial)[] = [];
+  #localReasons: LocalReason[] = [];
 
   readonly #probing: NodeJS.Timeout;
   #turnScheduled = false;
@@ -127,7 +136,11 @@ export class Admission implements AdmissionGate {
     this.#ring = Array.from({ length: options.queueMax });
     this.#ringMs = new Float64Array(options.queueMax);
     this.#inFlightMax = options.batchesInFlightMax ?? 2;
-    options.carrier.onConnected(() => this.#breaker.reconnected());
+    this.leases = options.leases ?? new Leases((ticket) => this.submit(ticket));
+    options.carrier.onConnected(() => {
+      this.#breaker.reconnected();
+      this.leases.reconnected();
+    });
     this.#probing = setInterval(() => this.#probe(), probeIntervalMs);
     this.#probing.unref();
   }
@@ -144,6 +157,10 @@ export class Admission implements AdmissionGate {
 
   /** Takes a ticket; its `admissionSettled` is called once, in a later macrotask. */
   submit(ticket: AdmissionTicket): void {
+    if (ticket.leasable && !this.#closed) {
+      const lease = this.leases.find(ticket, performance.now());
+      if (lease !== undefined) return this.#settleLater(ticket, lease);
+    }
     if (!this.#turnScheduled) this.#scheduleTurn();
     const denial = this.denials.find(ticket, this.#turnStartedMs);
     if (denial !== undefined) {
@@ -151,7 +168,14 @@ export class Admission implements AdmissionGate {
       this.#settleLater(ticket, denial);
     } else if (this.#closed) {
       this.#settleLater(ticket, verdictCodes.storeUnavailable);
-    } else if (this.#waiting === this.#ring.length) {
+    } else {
+      this.#enqueue(ticket);
+    }
+  }
+
+  #enqueue(ticket: AdmissionTicket): void {
+    if (!this.#turnScheduled) this.#scheduleTurn();
+    if (this.#waiting === this.#ring.length) {
       this.#settleLater(ticket, verdictCodes.overloaded);
     } else {
       let place = this.#first + this.#waiting;
@@ -183,7 +207,7 @@ export class Admission implements AdmissionGate {
     setImmediate(this.#turn);
   }
 
-  #settleLater(ticket: AdmissionTicket, reason: VerdictCode | Denial): void {
+  #settleLater(ticket: AdmissionTicket, reason: LocalReason): void {
     this.#localReasons.push(reason);
     if (this.#localTickets.push(ticket) === 1) inPollPhase(this.#settleLocals);
   }
@@ -200,7 +224,7 @@ export class Admission implements AdmissionGate {
     this.#localReasons = [];
     for (let index = 0; index < tickets.length; index += 1) {
       const ticket = tickets[index] as AdmissionTicket;
-      if (!ticket.cancelled) this.#settleOne(ticket, reasons[index] as VerdictCode | Denial);
+      if (!ticket.cancelled) this.#settleOne(ticket, reasons[index] as LocalReason);
     }
   }
 
@@ -236,6 +260,7 @@ export class Admission implements AdmissionGate {
         continue;
       }
       if (submittedMs < oldestMs) oldestMs = submittedMs;
+      if (ticket.leasable) ticket.lease = this.leases.wish(ticket, nowMs);
       batch.tickets.push(ticket);
     }
     return oldestMs;
@@ -325,13 +350,16 @@ export class Admission implements AdmissionGate {
   }
 
   #settled(flight: Flight, ticket: AdmissionTicket, verdict: Verdict): void {
-    conclude(this.denials, this.#observer, flight.sentAtMs, ticket, verdict);
+    conclude(this, this.#observer, flight.sentAtMs, ticket, verdict);
   }
 
-  #settleOne(ticket: AdmissionTicket, reason: VerdictCode | Denial): void {
+  #settleOne(ticket: AdmissionTicket, reason: LocalReason): void {
     const verdict = this.#verdict;
     if (typeof reason === 'number') {
       stateWithoutRedis(verdict, reason);
+    } else if ('left' in reason) {
+      // A long turn may have outlived it, or its units went to others of this turn.
+      if (!this.leases.take(reason, ticket, verdict)) return this.#enqueue(ticket);
     } else {
       restate(reason, performance.now(), verdict);
     }
@@ -341,7 +369,7 @@ export class Admission implements AdmissionGate {
 
 /** Gives a ticket what Redis said of it. `sentAtMs`: when Redis was asked (monotonic). */
 export function conclude(
-  denials: DenyCache,
+  { denials, leases }: Pick<AdmissionGate, 'denials' | 'leases'>,
   observer: AdmissionObserver,
   sentAtMs: number,
   ticket: AdmissionTicket,
@@ -352,6 +380,7 @@ export function conclude(
   } else if (verdict.code === verdictCodes.unreadable) {
     observer.storeFailed('unreadable-record');
   }
+  if (ticket.leasable && ticket.lease !== null) leases.answered(ticket, verdict.lease, sentAtMs);
   deliver(ticket, verdict);
 }
 

@@ -11,6 +11,7 @@ import type { AdmissionTicket } from './admit.js';
 import { Admission, type AdmissionGate, type AdmissionObserver } from './batcher.js';
 import { ClusterLines } from './cluster-batch.js';
 import { DenyCache } from './deny-cache.js';
+import { Leases } from './leases.js';
 
 export interface ClusterAdmissionOptions {
   /** Of purpose `admission`; its map of slots and its options are used, connections are our own. */
@@ -26,6 +27,7 @@ const shardSlots = allShards.map((shard) => slotOf(keys.meta(shard)));
 
 export class ClusterAdmission implements AdmissionGate {
   readonly denials = new DenyCache(10_000);
+  readonly leases = new Leases((ticket) => this.submit(ticket));
   readonly #options: ClusterAdmissionOptions;
   readonly #nodes: ClusterNodes;
   readonly #lines: ClusterLines;
@@ -38,7 +40,7 @@ export class ClusterAdmission implements AdmissionGate {
   constructor(options: ClusterAdmissionOptions) {
     this.#options = options;
     this.#nodes = new ClusterNodes(options.cluster);
-    this.#lines = new ClusterLines(this.#nodes, options.observer, this.denials, (node) =>
+    this.#lines = new ClusterLines(this.#nodes, options.observer, this.denials, this.leases, (node) =>
       shardSlots.findIndex((slot) => this.#nodes.ownerOf(slot) === node),
     );
     this.#nodes.onChange(() => this.#assign());
@@ -75,6 +77,7 @@ export class ClusterAdmission implements AdmissionGate {
 
   close(): void {
     this.#closed = true;
+    this.leases.close();
     for (const admission of this.#byNode.values()) admission.close();
     this.#nodes.close();
   }
@@ -103,6 +106,7 @@ export class ClusterAdmission implements AdmissionGate {
       queueMax,
       commandTimeoutMs,
       denials: this.denials,
+      leases: this.leases,
     });
     admission.installation = this.#installation;
     if (this.#closed) admission.close();

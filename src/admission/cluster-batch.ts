@@ -29,6 +29,7 @@ import {
 } from './admit.js';
 import { type AdmissionObserver, conclude } from './batcher.js';
 import type { DenyCache } from './deny-cache.js';
+import type { Leases } from './leases.js';
 
 const tryAgainAfterMs = 20;
 /** Errors by which a node says that it does not serve what the map says it does. */
@@ -39,6 +40,7 @@ export class ClusterLines {
   readonly nodes: ClusterNodes;
   readonly observer: AdmissionObserver;
   readonly denials: DenyCache;
+  readonly leases: Leases;
   readonly #scripts = new WeakMap<Redis, RunScript>();
   /** A shard that lies on a node, -1 for none. */
   readonly shardOn: (node: NodeName) => number;
@@ -49,11 +51,13 @@ export class ClusterLines {
     nodes: ClusterNodes,
     observer: AdmissionObserver,
     denials: DenyCache,
+    leases: Leases,
     shardOn: (node: NodeName) => number,
   ) {
     this.nodes = nodes;
     this.observer = observer;
     this.denials = denials;
+    this.leases = leases;
     this.shardOn = shardOn;
     nodes.onConnected((node) => this.#connected.get(node)?.());
   }
@@ -235,11 +239,11 @@ class Detour {
       const reply = await this.#batch.send(this.#lines.script(redis), installation);
       if (!this.#batch.isReply(reply)) throw new Error('lua/admit.lua answered in another form');
       if (this.#over()) return;
-      const { denials, observer } = this.#lines;
+      const { observer } = this.#lines;
       const { length } = this.#batch.tickets;
       if (length > 0) observer.batchAnswered(length, performance.now() - sentAtMs);
       this.#batch.settle(reply, blankVerdict(), (ticket, verdict) =>
-        conclude(denials, observer, sentAtMs, ticket, verdict),
+        conclude(this.#lines, observer, sentAtMs, ticket, verdict),
       );
     } catch (error) {
       this.#giveUp(error);
@@ -248,13 +252,13 @@ class Detour {
 
   #giveUp(error: unknown): void {
     if (this.#over()) return;
-    const { denials, observer, nodes } = this.#lines;
+    const { observer, nodes } = this.#lines;
     observer.storeFailed(storeErrorKind(error));
     nodes.troubled();
     const verdict = blankVerdict();
     for (const ticket of this.#batch.tickets) {
       stateWithoutRedis(verdict, verdictCodes.storeUnavailable);
-      conclude(denials, observer, 0, ticket, verdict);
+      conclude(this.#lines, observer, 0, ticket, verdict);
     }
   }
 

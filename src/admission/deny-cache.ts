@@ -1,7 +1,7 @@
 /**
  * Refusals remembered for at most a second, so that a client hammering at its limit costs Redis nothing.
  *
- * Sound because a limit frees nothing before the wait it told: what cost c was refused with a wait of w, cost >= c
+ * Sound because a limit frees nothing before the wait it told (but for what leases give back: leases.ts): what cost c was refused with a wait of w, cost >= c
  * would be refused too until w has passed. Time counts from when the batch was SENT, which is before Redis decided, so
  * an entry ends early rather than late. It holds only for the versions it was told for, is forgotten when its token or
  * tenant changes, and nothing is remembered while changes cannot be heard (`enabled`).
@@ -10,6 +10,8 @@ import type { AdmissionTicket, Verdict, VerdictCode } from './admit.js';
 
 /** Longest life of an entry, ms. */
 const entryAgeMaxMs = 1000;
+/** The same where leases may be given back before the wait that was told. */
+const leasableAgeMaxMs = 100;
 
 /** A remembered refusal; times are monotonic ms. */
 export interface Denial {
@@ -93,7 +95,7 @@ export class DenyCache {
       retryMs: verdict.retryMs,
       nowMs: verdict.nowMs,
       sentAtMs,
-      untilMs: sentAtMs + Math.min(verdict.retryMs, entryAgeMaxMs),
+      untilMs: sentAtMs + Math.min(verdict.retryMs, ticket.leasable ? leasableAgeMaxMs : entryAgeMaxMs),
     });
   }
 
@@ -123,4 +125,5 @@ export function restate(denial: Denial, nowMs: number, verdict: Verdict): void {
   verdict.nowMs = denial.nowMs + agedMs;
   verdict.tokenRecord = null;
   verdict.tenantRecord = null;
+  verdict.lease = null;
 }

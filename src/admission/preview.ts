@@ -21,7 +21,10 @@ export interface Preview {
 }
 
 /** What a preview is asked about: a ticket that names its tenant. */
-export type PreviewTicket = Omit<AdmissionTicket, 'cancelled' | 'waitingSinceMs' | 'admissionSettled'>;
+export type PreviewTicket = Omit<
+  AdmissionTicket,
+  'leasable' | 'lease' | 'cancelled' | 'waitingSinceMs' | 'admissionSettled'
+>;
 
 const stateSize = 18;
 
@@ -35,7 +38,14 @@ export async function previewAdmission(
   ticket: PreviewTicket,
 ): Promise<Preview> {
   const batch = new AdmitBatch(allShards[shardNumberOf(ticket.tokenKey)]);
-  batch.tickets.push({ ...ticket, waitingSinceMs: 0, cancelled: false, admissionSettled: () => {} });
+  batch.tickets.push({
+    ...ticket,
+    leasable: false,
+    lease: null,
+    waitingSinceMs: 0,
+    cancelled: false,
+    admissionSettled: () => {},
+  });
   const reply = await batch.send(bindAdmit(redis), installation, undefined, true);
   if (!batch.isReply(reply)) throw new Error('lua/admit.lua answered a preview in another form');
   const verdict = blankVerdict();

@@ -1,23 +1,29 @@
 /**
  * Follows what other processes announce of tokens and tenants. The deny cache may stand in for Redis only while this
- * process hears of every change; what is known for an outage is forgotten by it.
+ * process hears of every change; leases and what is known for an outage are forgotten by it.
  */
 import { Cluster, type Redis } from 'ioredis';
-import type { DenyCache } from '../admission/deny-cache.js';
+import type { AdmissionGate } from '../admission/batcher.js';
 import type { OutageLimits } from '../admission/outage.js';
 import { ClusterNodes, type NodeName } from '../redis/cluster-nodes.js';
 import { changesChannel, keys } from '../redis/keys.js';
 import type { RedisConnection } from '../redis/target.js';
 
 /** `redis`: a connection of purpose `changes`. Answers what ends it; the connection is the caller's to close. */
-export function followChanges(redis: RedisConnection, denials: DenyCache, outage: OutageLimits): () => void {
+export function followChanges(
+  redis: RedisConnection,
+  { denials, leases }: Pick<AdmissionGate, 'denials' | 'leases'>,
+  outage: OutageLimits,
+): () => void {
   const changed = (subject: string): void => {
     const name = subject.slice(subject.indexOf(':') + 1);
     if (subject.startsWith('token:')) {
       denials.forgetToken(keys.token(name));
+      leases.forgetToken(keys.token(name));
       outage.forget(keys.token(name));
     } else if (subject.startsWith('tenant:')) {
       denials.forgetTenant(keys.tenant(name));
+      leases.forgetTenant(keys.tenant(name));
       outage.forget(keys.tenant(name));
     }
   };

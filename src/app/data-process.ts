@@ -110,6 +110,7 @@ export class DataProcess {
       bodyMemory: () => budget.heldBytes,
       shedding: () => overload.reasons(pipeline.inFlight).length > 0,
       upstreamEjected: () => upstream?.ejected ?? 0,
+      leasedRequests: () => admission.leases.taken,
     });
     this.metrics = metrics;
     const budget = new BodyBudget(config.bodyMemoryMax);
@@ -153,7 +154,7 @@ export class DataProcess {
     closers.add(() => admission.close());
     const breakerOpen = (): boolean => admission.breakerState !== 'closed';
     const outage = new OutageLimits(config.recordCacheMax, config.outageServeMaxS * 1000);
-    closers.add(followChanges(changes, admission.denials, outage));
+    closers.add(followChanges(changes, admission, outage));
 
     const readiness = new Readiness(
       control,

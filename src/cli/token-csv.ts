@@ -24,6 +24,7 @@ export const csvColumns: Readonly<Record<string, string>> = {
   expiresAt: 'RFC 3339 time, or a time from now such as 30d',
   subject: 'whose data the token may see',
   allowedIps: 'addresses and CIDRs, separated by spaces',
+  lease: 'true to charge units in advance while the token is very hot',
   'metadata.KEY': 'a note of your own under KEY',
 };
 
@@ -136,6 +137,7 @@ function inputOf(given: ReadonlyMap<string, string>): Record<string, unknown> {
     else if (column === 'scopes' || column === 'allowedIps') input[column] = cell.split(/\s+/);
     else if (column === 'limits') input[column] = cell.split(/\s+/).map((one) => told(column, () => limitFlag(one)));
     else if (column === 'quota') input[column] = told(column, () => quotaFlag(cell));
+    else if (column === 'lease') input[column] = flag(column, cell);
     else if (column.startsWith('metadata.')) metadata.push([column.slice('metadata.'.length), cell]);
     else input[column] = cell;
   }
@@ -157,6 +159,11 @@ class CellError extends Error {
 function wholeNumber(column: string, cell: string): number {
   if (/^\d{1,15}$/.test(cell)) return Number(cell);
   throw new CellError(column, 'must be a whole number');
+}
+
+function flag(column: string, cell: string): boolean {
+  if (cell === 'true' || cell === 'false') return cell === 'true';
+  throw new CellError(column, 'must be true or false');
 }
 
 /** The refusals of the flags, without "It" at their beginning. */

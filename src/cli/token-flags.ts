@@ -23,6 +23,7 @@ interface SettingFlags extends RateLimitFlags {
   readonly subject?: string;
   readonly allowIp?: readonly string[];
   readonly metadata?: Readonly<Record<string, string>>;
+  readonly lease?: boolean;
 }
 
 export interface TokenFlags extends SettingFlags {
@@ -49,7 +50,9 @@ export function addSettingOptions(command: Command): Command {
       'addresses and CIDRs it may be used from, separated by commas; repeatable',
       collectList,
     )
-    .option('--metadata <key=value>', 'a note of your own; repeatable', collectPair);
+    .option('--metadata <key=value>', 'a note of your own; repeatable', collectPair)
+    .option('--lease', 'while it is very hot, charge units up to 100 ms in advance (docs/rate-limiting.md)')
+    .option('--no-lease', 'charge each request by itself (the default)');
 }
 
 /** The flags of `token update`. */
@@ -75,6 +78,7 @@ export function draftInput(flags: SettingFlags) {
       subject: flags.subject === '' ? null : flags.subject,
       allowedIps: flags.allowIp,
       metadata: flags.metadata,
+      lease: flags.lease,
     }),
   };
 }

@@ -37,6 +37,7 @@ export function printToken(context: CliContext, view: TokenView, json: boolean):
     subject: view.subject,
     'allowed from': view.allowedIps.length === 0 ? 'anywhere' : view.allowedIps,
     metadata: Object.entries(view.metadata).map(([key, value]) => `${key}=${value}`),
+    leased: view.lease ? 'while it is hot' : 'no',
     created: view.createdAt,
     rotated: view.rotatedAt ?? 'never',
     'old secret until': view.previousUntil,

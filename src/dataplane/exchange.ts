@@ -14,7 +14,7 @@
  * - the idle timeout starts when an answer ends and stops for good at the last byte of a body that comes later: an
  *   answer to a request whose body has not ended closes, waits for the rest, or leaves it unread (paused) to time out.
  */
-import type { AdmissionTicket, Verdict } from '../admission/admit.js';
+import type { AdmissionTicket, LeaseQuestion, Verdict } from '../admission/admit.js';
 import { retryAfterS } from '../admission/rate-headers.js';
 import { inPollPhase } from '../core/poll-phase.js';
 import type { Denial } from '../core/problems.js';
@@ -102,6 +102,8 @@ export class Exchange implements AdmissionTicket, AuthorizationSubject, Upstream
   notAfterMs = 0;
   claimKey = '';
   claimUntilMs = 0;
+  leasable = false;
+  lease: LeaseQuestion | null = null;
   waitingSinceMs = 0;
   cancelled = false;
 

@@ -263,6 +263,7 @@ export class Pipeline implements ExchangeOwner {
     exchange.notBeforeMs = 0;
     exchange.notAfterMs = 0;
     exchange.claimKey = '';
+    exchange.leasable = false;
     if (token === undefined) {
       const blockedForS = this.#parts.failures.blockedForS(exchange.clientAddress, exchange.startedAtMs);
       if (blockedForS > 0) return this.#refuseSoon(exchange, this.#blocked(exchange, blockedForS));
@@ -299,6 +300,8 @@ export class Pipeline implements ExchangeOwner {
       if (credential.kind !== 'bearer') {
         exchange.claimKey = keys.replay(token.id, claimOf(credential.signature));
         exchange.claimUntilMs = claimUntilMs(credential.timestampS);
+      } else {
+        exchange.leasable = token.leasable && exchange.cost > 0;
       }
     }
     admission.submit(exchange);
@@ -312,6 +315,8 @@ export class Pipeline implements ExchangeOwner {
     exchange.retryMs = 0;
     switch (verdict.code) {
       case verdictCodes.admitted:
+        // A lease tells what Redis said some time ago.
+        if (verdict.nowMs === 0) return exchange.admitted();
         if (this.policy.servesKnown || this.#settings.onStoreOutage === 'serve-known') this.#remember(exchange);
         return exchange.admitted();
       case verdictCodes.confirmed:

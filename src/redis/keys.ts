@@ -69,6 +69,8 @@ export const recordFields = {
   limits: 'limits',
   /** Used units by limit, binary: written by lua/admit.lua alone, which describes it. */
   counters: 'counters',
+  /** There once units were leased: whoever changes the record waits until leases are over. Written by lua/admit.lua. */
+  leased: 'leased',
   /** The record itself, JSON. */
   record: 'record',
 } as const;
@@ -98,7 +100,7 @@ export const keyCatalogue: readonly KeyDescription[] = [
   {
     key: 'tk:tenant:{shard}:<slug>',
     type: 'hash',
-    holds: '`version`, `record` (JSON), `limits` and `counters` (binary), `maxTokens`, `state`',
+    holds: '`version`, `record` (JSON), `limits` and `counters` (binary), `leased` (a mark), `maxTokens`, `state`',
     bound: 'one a tenant',
   },
   {
@@ -110,7 +112,7 @@ export const keyCatalogue: readonly KeyDescription[] = [
   {
     key: 'tk:token:{shard}:<id>',
     type: 'hash',
-    holds: '`version`, `record` (JSON with the SHA-256 of the secret), `limits` and `counters` (binary)',
+    holds: '`version`, `record` (JSON with the SHA-256 of the secret), `limits` and `counters` (binary), `leased` (a mark)',
     bound: 'one a token',
   },
   {

@@ -57,6 +57,17 @@ export const recordUpdateContract: ScriptContract = {
   argv: ['expected', 'channel', 'message', 'fieldAndValue...'],
 };
 
+/** Longer than a sidecar uses a lease, ms: `leaseMaxMs` of admission/admit.ts, and a timer that fires early. */
+const leasesEndMs = 110;
+
+/**
+ * Waits until no sidecar admits anything by a lease of a record that has been changed: leases are told to nobody, they end.
+ * None begins after the change, for they are asked for under a version. By this process' own clock, whatever Redis' does.
+ */
+export function leasesEnd(): Promise<void> {
+  return delay(leasesEndMs);
+}
+
 /** How often a change is tried again because somebody else changed the record first. */
 const attemptsMax = 200;
 
@@ -192,7 +203,8 @@ export class Store {
         [key],
         [version, changesChannel, message, ...Object.entries(fields).flat()],
       );
-      if (reply === 1) return result;
+      if (reply === 2) await leasesEnd();
+      if (reply === 1 || reply === 2) return result;
       if (reply === -1) return null;
       // Spread those who collide.
       await delay(Math.random() * Math.min(attempt, 20));

@@ -151,6 +151,13 @@ export const metricCatalogue = {
     help: 'Requests decided without Redis where `serve-known` holds: served, over the limit as counted here, or not known.',
     aggregator: 'sum',
   },
+  leasedRequests: {
+    name: 'tollkeeper_leased_requests_total',
+    type: 'counter',
+    labels: {},
+    help: 'Requests admitted by a lease, without a call to Redis of their own.',
+    aggregator: 'sum',
+  },
   policyReloads: {
     name: 'tollkeeper_policy_reloads_total',
     type: 'counter',

@@ -41,6 +41,7 @@ export interface GaugeSources {
   readonly bodyMemory?: () => number;
   readonly shedding?: () => boolean;
   readonly upstreamEjected?: () => number;
+  readonly leasedRequests?: () => number;
   readonly workers?: () => number;
 }
 
@@ -83,14 +84,24 @@ export class Metrics {
     this.#register(metricCatalogue.build, new SampledCell(() => 1, { version, node: process.version }));
     const descriptors = descriptorUse();
     if (descriptors) this.#register(metricCatalogue.descriptorUse, new SampledCell(descriptors));
-    const { requestsInFlight, logQueue, breakerOpen, workers, admissionQueue, bodyMemory, shedding, upstreamEjected } =
-      sources;
+    const {
+      requestsInFlight,
+      logQueue,
+      breakerOpen,
+      workers,
+      admissionQueue,
+      bodyMemory,
+      shedding,
+      upstreamEjected,
+      leasedRequests,
+    } = sources;
     if (requestsInFlight) this.#register(metricCatalogue.requestsInFlight, new SampledCell(requestsInFlight));
     if (workers) this.#register(metricCatalogue.workers, new SampledCell(workers));
     if (logQueue) this.#register(metricCatalogue.logQueue, new SampledCell(logQueue));
     if (admissionQueue) this.#register(metricCatalogue.admissionQueue, new SampledCell(admissionQueue));
     if (bodyMemory) this.#register(metricCatalogue.bodyMemory, new SampledCell(bodyMemory));
     if (upstreamEjected) this.#register(metricCatalogue.upstreamEjected, new SampledCell(upstreamEjected));
+    if (leasedRequests) this.#register(metricCatalogue.leasedRequests, new SampledCell(leasedRequests));
     if (shedding) this.#register(metricCatalogue.shedding, new SampledCell(() => (shedding() ? 1 : 0)));
     if (breakerOpen) this.#register(metricCatalogue.breakerOpen, new SampledCell(() => (breakerOpen() ? 1 : 0)));
   }

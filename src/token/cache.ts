@@ -31,6 +31,8 @@ export interface PreparedToken {
   readonly notAfterMs: number;
   /** Addresses and CIDRs as the record has them; empty: from anywhere. */
   readonly allowedIps: readonly string[];
+  /** Its requests may be admitted by a lease (admission/leases.ts). */
+  readonly leasable: boolean;
   /** Headers of the effective limits, in the order a verdict counts them. */
   readonly limitHeaders: readonly LimitHeaders[];
 }
@@ -65,6 +67,7 @@ export function prepareToken(json: string): PreparedToken {
     identityFields: identityFields(record, scopesHeader),
     notAfterMs: record.expiresAt ?? 0,
     allowedIps: record.allowedIps,
+    leasable: record.lease && record.mode === 'bearer',
     limitHeaders: prepareLimitHeaders(effectiveLimits(record), 'token'),
   };
 }

@@ -1,6 +1,6 @@
 /** What a person may say about a token: checked here, once, for the CLI and the admin API alike. */
 import { z } from 'zod';
-import type { Limit } from '../admission/limit.js';
+import { isQuota, type Limit } from '../admission/limit.js';
 import { isAddressBlock } from '../config/formats.js';
 import { isUnicode, nameInput, notUnicode } from '../tenant/draft.js';
 import {
@@ -62,6 +62,7 @@ const shared = {
   subject: subject.nullable().default(null),
   allowedIps: allowedIps.default([]),
   metadata: metadata.default({}),
+  lease: z.boolean().default(false),
 };
 
 export const tokenDraftInput = z.strictObject({ ...shared, mode: z.enum(tokenModes).default('bearer') });
@@ -81,6 +82,7 @@ export const tokenChangesInput = z.strictObject({
   allowedIps: allowedIps.optional(),
   /** Merged into what is there; null takes a key away (RFC 7396). */
   metadata: z.record(metadataKey, metadataValue.nullable()).optional(),
+  lease: z.boolean().optional(),
 });
 
 export const rotationInput = z.strictObject({ graceSeconds: z.int().min(0).max(graceSecondsMax).default(0) });
@@ -96,7 +98,8 @@ type DraftField =
   | 'expiresAt'
   | 'subject'
   | 'allowedIps'
-  | 'metadata';
+  | 'metadata'
+  | 'lease';
 
 /** A token to be created: its settings, complete. */
 export type TokenDraft = Pick<TokenRecord, DraftField>;
@@ -156,6 +159,7 @@ export function applyTokenChanges(record: TokenRecord, changes: TokenChanges): T
     subject: changes.subject === undefined ? record.subject : changes.subject,
     allowedIps: changes.allowedIps === undefined ? record.allowedIps : distinct(changes.allowedIps),
     metadata: mergeMetadata(record.metadata, changes.metadata ?? {}),
+    lease: changes.lease ?? record.lease,
   });
 }
 
@@ -175,8 +179,17 @@ function checked<T extends TokenDraft>(token: T): T {
   if (Object.keys(token.metadata).length > metadataEntriesMax) {
     faults.push({ field: 'metadata', message: `must have at most ${metadataEntriesMax} keys` });
   }
+  faults.push(...leaseFaults(token));
   if (faults.length > 0) throw new DraftError(faults);
   return token;
+}
+
+/** What must be asked for one by one cannot be leased. */
+function leaseFaults({ lease, mode, rateLimit, limits }: TokenDraft): FieldFault[] {
+  if (!lease) return [];
+  if (mode === 'hmac') return [{ field: 'lease', message: 'goes with the mode bearer only' }];
+  const hasBucket = [rateLimit, ...limits].some((limit) => !isQuota(limit) && limit.algorithm === 'token-bucket');
+  return hasBucket ? [{ field: 'lease', message: 'does not go with the algorithm token-bucket' }] : [];
 }
 
 function expiryOf(text: string | null, nowMs: number): number | null {

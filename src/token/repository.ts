@@ -9,7 +9,7 @@
 import { compileLimits } from '../admission/limit.js';
 import { changesChannel, keys, recordFields } from '../redis/keys.js';
 import type { RunScript, ScriptContract } from '../redis/scripts.js';
-import type { Store } from '../redis/store.js';
+import { leasesEnd, type Store } from '../redis/store.js';
 import { isTenantSlug } from '../tenant/draft.js';
 import { encodeChanged } from '../tenant/record-reader.js';
 import { ConflictError, NotConfiguredError, NotFoundError } from '../tenant/refusal.js';
@@ -232,7 +232,9 @@ export class TokenRepository {
   /** Deletes the record; logs and usage stay until their retention. @throws NotFoundError. */
   async delete(id: string): Promise<void> {
     await this.#store.confirmed(`token ${id}`, async () => {
-      if (!(await this.#remove(await this.get(id)))) noSuchToken(id);
+      const removed = await this.#remove(await this.get(id));
+      if (removed === 'leased') await leasesEnd();
+      if (removed === 'absent') noSuchToken(id);
     });
   }
 
@@ -242,9 +244,11 @@ export class TokenRepository {
     await this.#store.confirmed(`the tokens of tenant ${tenant}`, async () => {
       for (;;) {
         const ids = await this.#store.ask(() => redis.zrange(keys.tenantTokens(tenant), 0, '99'));
-        if (ids.length === 0) return;
+        if (ids.length === 0) break;
         for (const id of ids) await this.#remove((await this.find(id)) ?? { id, tenant });
       }
+      // Once for all of them, leased or not.
+      await leasesEnd();
     });
   }
 
@@ -291,7 +295,10 @@ export class TokenRepository {
     throw new Error(`token-create answered ${String(reply)} for ${id}`);
   }
 
-  async #remove(record: Pick<TokenRecord, 'id' | 'tenant'> & Partial<TokenRecord>): Promise<boolean> {
+  /** `leased`: it is gone, and sidecars may still hold leases of it. */
+  async #remove(
+    record: Pick<TokenRecord, 'id' | 'tenant'> & Partial<TokenRecord>,
+  ): Promise<'absent' | 'removed' | 'leased'> {
     const { id, tenant } = record;
     const reply = await this.#delete(
       [keys.tenantTokens(tenant), keys.token(id)],
@@ -299,7 +306,8 @@ export class TokenRepository {
     );
     const sha256 = record.foreign === true ? foreignHash(record) : null;
     if (sha256 !== null) await this.#foreign.release(sha256, id);
-    return reply === 1;
+    if (reply === 2) return 'leased';
+    return reply === 1 ? 'removed' : 'absent';
   }
 
   #newRecord(tenant: string, id: string, draft: TokenDraft, secret: SecretFields): TokenRecord {
@@ -318,6 +326,7 @@ export class TokenRepository {
       subject: draft.subject,
       allowedIps: draft.allowedIps,
       metadata: draft.metadata,
+      lease: draft.lease,
       createdAt: this.#now(),
       rotatedAt: null,
       version: 1,

@@ -50,6 +50,8 @@ export interface TokenRecord {
    * backup: which signatures were used before is known to nobody. Null: all that are in time are looked at.
    */
   readonly signaturesFrom: number | null;
+  /** Mode bearer: units may be charged in advance while it is very hot (admission/leases.ts). */
+  readonly lease: boolean;
 }
 
 /** What the CLI prints and the admin API answers: never a secret nor its hash. Times are RFC 3339. */
@@ -69,6 +71,7 @@ export interface TokenView {
   readonly subject: string | null;
   readonly allowedIps: readonly string[];
   readonly metadata: Readonly<Record<string, string>>;
+  readonly lease: boolean;
   readonly foreign: boolean;
   readonly createdAt: string;
   readonly rotatedAt: string | null;
@@ -109,6 +112,7 @@ export function decodeTokenRecord(json: string): TokenRecord {
     previousSealedSecret: read.textOrNull('previousSealedSecret'),
     foreign: read.flag('foreign'),
     signaturesFrom: read.integerOrNull('signaturesFrom'),
+    lease: read.flagOrFalse('lease'),
   };
 }
 
@@ -137,6 +141,7 @@ export function toTokenView(record: TokenRecord, lastUsedAt: number | null): Tok
     subject: record.subject,
     allowedIps: record.allowedIps,
     metadata: record.metadata,
+    lease: record.lease,
     foreign: record.foreign,
     createdAt: new Date(record.createdAt).toISOString(),
     rotatedAt: timeText(record.rotatedAt),

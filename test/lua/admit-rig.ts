@@ -31,6 +31,8 @@ export function ticketOf(
     notAfterMs: 0,
     claimKey: '',
     claimUntilMs: 0,
+    leasable: false,
+    lease: null,
     waitingSinceMs: 0,
     cancelled: false,
     ...fields,

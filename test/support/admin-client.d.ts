@@ -664,6 +664,8 @@ export interface components {
             metadata: {
                 [key: string]: string;
             };
+            /** @description while it is very hot, units may be charged up to 100 ms in advance */
+            lease: boolean;
             /** @description imported by its SHA-256 */
             foreign: boolean;
             /**
@@ -1291,6 +1293,8 @@ export interface operations {
                     metadata?: {
                         [key: string]: string;
                     };
+                    /** @default false */
+                    lease?: boolean;
                     /**
                      * @default bearer
                      * @enum {string}
@@ -1374,6 +1378,8 @@ export interface operations {
                     metadata?: {
                         [key: string]: string;
                     };
+                    /** @default false */
+                    lease?: boolean;
                     sha256: string;
                 };
             };
@@ -1514,6 +1520,7 @@ export interface operations {
                     metadata?: {
                         [key: string]: string | null;
                     };
+                    lease?: boolean;
                 };
             };
         };

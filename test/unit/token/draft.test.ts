@@ -39,6 +39,7 @@ describe('parseTokenDraft', () => {
       subject: null,
       allowedIps: [],
       metadata: {},
+      lease: false,
     });
   });
 
@@ -91,6 +92,13 @@ describe('parseTokenDraft', () => {
     ['half a call', { rateLimit: { limit: 1.5 } }, 'rateLimit.limit'],
     ['a window over 366 days', { rateLimit: { window: 31_622_401 } }, 'rateLimit.window'],
     ['an unknown algorithm', { rateLimit: { algorithm: 'leaky' } }, 'rateLimit.algorithm'],
+    ['a lease of signatures', { lease: true, mode: 'hmac' }, 'lease'],
+    ['a lease of a bucket', { lease: true, rateLimit: { algorithm: 'token-bucket' } }, 'lease'],
+    [
+      'a lease of a further bucket',
+      { lease: true, limits: [{ limit: 1, window: 1, algorithm: 'token-bucket' }] },
+      'lease',
+    ],
     ['a burst without a bucket', { rateLimit: { burst: 5 } }, 'rateLimit.burst'],
     ['a limit with neither window nor period', { limits: [{ limit: 1 }] }, 'limits.0'],
     ['a limit with window and period', { limits: [{ limit: 1, window: 1, period: 'day' }] }, 'limits.0'],

@@ -28,6 +28,7 @@ export function aTokenRecord(fields: Partial<TokenRecord> = {}): TokenRecord {
     previousSealedSecret: null,
     signaturesFrom: null,
     foreign: false,
+    lease: false,
     ...fields,
   };
 }
