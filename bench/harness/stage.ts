@@ -54,6 +54,7 @@ export class Stage {
   readonly dir = mkdtempSync(join(tmpdir(), 'tk-bench-'));
   #upstream: Promise<NodeChild> | undefined;
   #store: Promise<Store> | undefined;
+  #leased: Promise<readonly string[]> | undefined;
   #many: Promise<ManyTokens> | undefined;
   readonly #servers: RedisServer[] = [];
 
@@ -77,6 +78,12 @@ export class Stage {
   store(): Promise<Store> {
     this.#store ??= this.#makeStore();
     return this.#store;
+  }
+
+  /** Plaintext tokens as the `unlimited` ones of the store, but leased while they are hot. */
+  leased(): Promise<readonly string[]> {
+    this.#leased ??= this.#makeLeased();
+    return this.#leased;
   }
 
   /** A Redis of its own with a million tokens; making it takes half a minute. */
@@ -111,20 +118,39 @@ export class Stage {
     const signing: SigningToken[] = [];
     for (const tenant of tenants) {
       await runJson(['tenant', 'create', tenant, '--name', tenant], env, this.program);
-      const create = async (limit: number, ...more: string[]): Promise<SigningToken> => {
-        const about = ['--tenant', tenant, '--name', 'bench', '--scopes', 'products:read', '--window', '60'];
-        const { token, secret } = await runJson<{ token: { id: string }; secret: string }>(
-          ['token', 'create', ...about, '--limit', String(limit), ...more],
-          env,
-          this.program,
-        );
-        return { id: token.id, secret };
-      };
+      const create = (limit: number, ...more: string[]): Promise<SigningToken> =>
+        this.#createToken(env, tenant, limit, ...more);
       for (let each = 0; each < unlimitedCount; each++) unlimited.push((await create(neverReached)).secret);
       for (let each = 0; each < tightCount; each++) tight.push((await create(tightLimit)).secret);
       for (let each = 0; each < signingCount; each++) signing.push(await create(neverReached, '--mode', 'hmac'));
     }
     return { url, pid, redis: server.client(), unlimited, tight, signing };
+  }
+
+  async #makeLeased(): Promise<readonly string[]> {
+    const { url } = await this.store();
+    const made: string[] = [];
+    for (const tenant of tenants) {
+      for (let each = 0; each < unlimitedCount; each++) {
+        made.push((await this.#createToken({ TOLLKEEPER_REDIS_URL: url }, tenant, neverReached, '--lease')).secret);
+      }
+    }
+    return made;
+  }
+
+  async #createToken(
+    env: Readonly<Record<string, string>>,
+    tenant: string,
+    limit: number,
+    ...more: string[]
+  ): Promise<SigningToken> {
+    const about = ['--tenant', tenant, '--name', 'bench', '--scopes', 'products:read', '--window', '60'];
+    const { token, secret } = await runJson<{ token: { id: string }; secret: string }>(
+      ['token', 'create', ...about, '--limit', String(limit), ...more],
+      env,
+      this.program,
+    );
+    return { id: token.id, secret };
   }
 
   async #makeManyTokens(): Promise<ManyTokens> {

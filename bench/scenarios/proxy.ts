@@ -25,6 +25,24 @@ export const proxyBearer: Scenario = {
   },
 };
 
+export const proxyBearerLeased: Scenario = {
+  name: 'proxy-bearer-leased',
+  about: 'as proxy-bearer, but the tokens are leased: units charged in advance, most requests ask Redis nothing',
+  isPeer: false,
+  profiled: true,
+  missing: () => undefined,
+  async start(stage, options) {
+    const store = await stage.store();
+    return startSubject(stage, options, {
+      plane: 'data',
+      store,
+      plan: { kind: 'fixed', requests: (await stage.leased()).map(productRequest) },
+      bodies: [upstreamBody],
+      faults: (report) => statusFaults(report, [200]),
+    });
+  },
+};
+
 export const proxyHmac: Scenario = {
   name: 'proxy-hmac',
   about:

@@ -1,5 +1,6 @@
 /** Tollkeeper's verify plane: the whole decision for a proxy that asks, no upstream. */
-import { type Scenario, statusFaults } from './scenario.js';
+import type { Stage } from '../harness/stage.js';
+import { type Scenario, statusFaults, type Subject, type SubjectOptions } from './scenario.js';
 import { startSubject } from './tollkeeper-subject.js';
 
 const asked = '/api/v1/products/42';
@@ -23,22 +24,35 @@ export const verifyBearer: Scenario = {
   missing: () => undefined,
   async start(stage, options) {
     const store = await stage.store();
-    const requests = store.unlimited.map((token) => ({
-      method: 'GET' as const,
-      path: '/verify',
-      headers: { ...original, Authorization: `Bearer ${token}` },
-    }));
-    return startSubject(stage, options, {
-      plane: 'verify',
-      store,
-      env,
-      plan: { kind: 'fixed', requests },
-      bodies: [''],
-      heads,
-      faults: (report) => statusFaults(report, [200]),
-    });
+    return startAsking(stage, options, store.unlimited);
   },
 };
+
+export const verifyBearerLeased: Scenario = {
+  name: 'verify-bearer-leased',
+  about: 'as verify-bearer, but the tokens are leased: units charged in advance, most requests ask Redis nothing',
+  isPeer: false,
+  profiled: true,
+  missing: () => undefined,
+  start: async (stage, options) => startAsking(stage, options, await stage.leased()),
+};
+
+async function startAsking(stage: Stage, options: SubjectOptions, tokens: readonly string[]): Promise<Subject> {
+  const requests = tokens.map((token) => ({
+    method: 'GET' as const,
+    path: '/verify',
+    headers: { ...original, Authorization: `Bearer ${token}` },
+  }));
+  return startSubject(stage, options, {
+    plane: 'verify',
+    store: await stage.store(),
+    env,
+    plan: { kind: 'fixed', requests },
+    bodies: [''],
+    heads,
+    faults: (report) => statusFaults(report, [200]),
+  });
+}
 
 export const verifyHmac: Scenario = {
   name: 'verify-hmac',

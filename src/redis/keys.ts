@@ -112,7 +112,8 @@ export const keyCatalogue: readonly KeyDescription[] = [
   {
     key: 'tk:token:{shard}:<id>',
     type: 'hash',
-    holds: '`version`, `record` (JSON with the SHA-256 of the secret), `limits` and `counters` (binary), `leased` (a mark)',
+    holds:
+      '`version`, `record` (JSON with the SHA-256 of the secret), `limits` and `counters` (binary), `leased` (a mark)',
     bound: 'one a token',
   },
   {

@@ -64,6 +64,7 @@ describe('the exposition', () => {
       admissionQueue: () => 0,
       bodyMemory: () => 0,
       shedding: () => false,
+      leasedRequests: () => 0,
       upstreamEjected: () => 0,
       workers: () => 2,
     });
