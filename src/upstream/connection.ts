@@ -12,7 +12,7 @@ import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import type { Denial } from '../core/problems.js';
 import type { Clock } from './clock.js';
-import { invalidResponse, lossDenial, upstreamTimedOut } from './failure.js';
+import { invalidResponse, isOwnLack, lossDenial, outOfDescriptors, upstreamTimedOut } from './failure.js';
 import type { Carrier, PendingCall } from './pending-call.js';
 import { parsed, ResponseParser } from './response-parser.js';
 import { Upload, type UploadOwner } from './upload.js';
@@ -315,7 +315,8 @@ export class Connection implements Carrier, UploadOwner {
     this.destroy();
     if (call === undefined) return;
     if (!this.#isReady) {
-      this.#owner.refused(call);
+      if (isOwnLack(code)) call.fail(outOfDescriptors);
+      else this.#owner.refused(call);
     } else if (this.#isReused && !this.#answerBegun && code !== 'ETIMEDOUT') {
       this.#owner.lostReused(call);
     } else {

@@ -12,6 +12,14 @@ export const invalidResponse = deny('upstream-invalid-response', "The upstream's
 /** More requests wait for a connection than may. */
 export const overloaded = deny('overloaded', 'Too many requests wait for the upstream.', { retryAfterS: 1 });
 
+/** This process may open no further file: nothing was learned about the upstream. */
+export const outOfDescriptors = deny('overloaded', 'This process has no file descriptor left.', { retryAfterS: 1 });
+
+/** Whether an error is a lack of this process or machine, and says nothing about the other side. */
+export function isOwnLack(code: string): boolean {
+  return code === 'EMFILE' || code === 'ENFILE';
+}
+
 /**
  * The denial for a connection that ended under a request. `code`: of the socket's error, '' for a plain end.
  * `answerBegun`: bytes of an answer had come, so what failed is the answer, in its form or before its end.

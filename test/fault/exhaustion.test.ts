@@ -13,7 +13,7 @@ let rig: FaultRig;
 const sockets: Socket[] = [];
 
 afterEach(async () => {
-  for (const socket of sockets.splice(0)) socket.destroy();
+  release();
   await rig?.stop();
 });
 
@@ -21,17 +21,26 @@ async function sample(name: string): Promise<number> {
   return samplesOf(await rig.metrics()).get(name) ?? Number.NaN;
 }
 
+/** Opens idle connections until a process has no descriptor left. */
+async function exhaust(): Promise<void> {
+  for (let count = 0; count < 500; count += 1) {
+    const socket = connect({ port: rig.sidecars[0]?.dataPort as number, host: '127.0.0.1' });
+    socket.on('error', () => {});
+    sockets.push(socket);
+  }
+  await until(async () => (await sample('tollkeeper_descriptors_used_ratio')) > 0.99);
+}
+
+function release(): void {
+  for (const socket of sockets.splice(0)) socket.destroy();
+}
+
 test('out of descriptors: who is connected is served, who connects waits and is served when there are some again', async () => {
   rig = await startFaultRig({ env: two, openFilesMax: 200 });
   const [sidecar] = rig.sidecars;
   await rig.burst(64, '/files/a', 16);
   const load = rig.keepSending(4);
-  for (let count = 0; count < 400; count += 1) {
-    const socket = connect({ port: sidecar?.dataPort as number, host: '127.0.0.1' });
-    socket.on('error', () => {});
-    sockets.push(socket);
-  }
-  await until(async () => (await sample('tollkeeper_descriptors_used_ratio')) > 0.99);
+  await exhaust();
   const fresh = new FreshConnections(sidecar?.dataPort as number);
   let answered = 0;
   const late = Array.from({ length: 20 }, async () => {
@@ -43,10 +52,21 @@ test('out of descriptors: who is connected is served, who connects waits and is 
   const before = rig.history.calls.length;
   await until(() => rig.history.calls.length > before + 200);
   expect(answered).toBeLessThan(20);
-  for (const socket of sockets.splice(0)) socket.destroy();
+  release();
   const calls = [...(await Promise.all(late)), ...(await load.stop())];
   expect(new Set(calls.map(({ status, slug }) => `${status} ${slug}`))).toEqual(new Set(['200 ']));
   expect(await sample('tollkeeper_descriptors_used_ratio')).toBeLessThan(0.8);
+  await rig.check();
+});
+
+test('out of descriptors: a request that needs a new connection to the upstream is refused 503, not called unreachable', async () => {
+  rig = await startFaultRig({ env: { ...two, TOLLKEEPER_UPSTREAM_KEEP_ALIVE_MS: '0' }, openFilesMax: 200 });
+  await rig.burst(64, '/files/a', 16);
+  await exhaust();
+  const calls = await rig.burst(64, '/files/a', 16);
+  expect(outcomes(calls).filter((outcome) => outcome !== '200')).toEqual(['503 overloaded']);
+  release();
+  await rig.untilAnswered(200);
   await rig.check();
 });
 

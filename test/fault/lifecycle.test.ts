@@ -1,18 +1,32 @@
 /** Ends of processes under load, judged by the history of every request; restarts are in worker-restart.test.ts. */
 import { afterEach, describe, expect, test } from 'vitest';
 import { canMigrateRequests, inMigratingNamespace } from '../support/network-namespace.js';
-import { defaultWorkers } from '../support/workers.js';
+import { until } from '../support/until.js';
+import { defaultWorkers, isAlive, two, workerPids } from '../support/workers.js';
 import { startFaultRig, type FaultRig } from './fault-rig.js';
 import { sigkill, type SigtermFigure } from './lifecycle-figures.js';
 
 const figures = new URL('lifecycle-figures.ts', import.meta.url);
 const patient = { ...defaultWorkers, TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '20000' };
 
-describe('SIGTERM under load', () => {
+describe('under load', () => {
   let rig: FaultRig;
   afterEach(() => rig?.stop());
 
-  test('answers every request that was taken, logs it once, and the exit code is 0', async () => {
+  test('SIGKILL of the primary: its workers answer what they have taken, write the log and end', async () => {
+    rig = await startFaultRig({ env: two });
+    const [sidecar] = rig.sidecars;
+    if (sidecar === undefined) throw new Error('no sidecar');
+    const load = rig.keepSending(16);
+    await until(() => rig.history.calls.length > 500);
+    await sidecar.kill();
+    await until(() => !workerPids(sidecar).some(isAlive));
+    const calls = await load.stop();
+    expect(new Set(calls.map(({ status }) => status))).toEqual(new Set([200, 0]));
+    await rig.check({ lostEntriesMax: 0 });
+  });
+
+  test('SIGTERM answers every request that was taken, logs it once, and the exit code is 0', async () => {
     rig = await startFaultRig({ env: patient, sidecars: 2 });
     const [leaving] = rig.sidecars;
     const load = rig.keepSending(16);
