@@ -1,4 +1,5 @@
 /** A process that runs out of descriptors, of time or of memory: what it refuses, that it says so, and how it recovers. */
+import { createHash, createHmac } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import type { ServerResponse } from 'node:http';
 import { afterEach, expect, test } from 'vitest';
@@ -93,6 +94,48 @@ test('a worker that stood still answers what it can hold, refuses the rest 503, 
 function outcomes(calls: readonly Call[]): string[] {
   return [...new Set(calls.map(({ status, slug }) => `${status} ${slug}`.trim()))].toSorted();
 }
+
+test('a flood of signed bodies that holds up the event loop: what is more is refused 503, /readyz says so, and it is over with the flood', async () => {
+  // The threshold is low, so that a flood of this size crosses it on a fast machine too.
+  rig = await startFaultRig({
+    env: { TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '20000', TOLLKEEPER_EVENT_LOOP_LAG_MAX_MS: '10' },
+  });
+  const signer = await rig.installation.token('acme', '--scopes', 'files', '--mode', 'hmac', '--limit', '1000000');
+  const body = Buffer.alloc(2 ** 20, 'b');
+  const digest = createHash('sha256').update(body).digest('hex');
+  let number = 0;
+  let flooding = true;
+  const flood = Array.from({ length: 48 }, async () => {
+    const calls: Call[] = [];
+    while (flooding) {
+      number += 1;
+      const timestamp = String(Math.floor(Date.now() / 1000));
+      const text = ['PUT', '/files/a', timestamp, `n${number}`, digest].join('\n');
+      const headers = {
+        'x-tollkeeper-token': signer.id,
+        'x-tollkeeper-timestamp': timestamp,
+        'x-tollkeeper-nonce': `n${number}`,
+        'x-tollkeeper-signature': createHmac('sha256', signer.secret).update(text).digest('hex'),
+      };
+      calls.push(await rig.history.call(rig.pool(), '/files/a', { method: 'PUT', headers, body }));
+    }
+    return calls;
+  });
+  const small = rig.keepSending(4);
+  let told = false;
+  await until(async () => {
+    told ||= (await rig.readiness()).text.includes('lags behind');
+    return told && rig.history.outcomes().overloaded !== undefined;
+  });
+  flooding = false;
+  const calls = (await Promise.all(flood)).flat();
+  await small.stop();
+  // A body that is refused may be cut off by its client, which sees the connection end while it sends.
+  expect(outcomes(calls).filter((outcome) => outcome !== '0')).toEqual(['200', '503 overloaded']);
+  await until(async () => (await rig.readiness()).status === 200);
+  await until(async () => (await rig.send()).status === 200);
+  await rig.check();
+});
 
 test('a heap that fills up: new requests are refused 503 before its end, and those under way are answered', async () => {
   const held: ServerResponse[] = [];

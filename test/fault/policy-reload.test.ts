@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { afterAll, expect, test } from 'vitest';
 import { until } from '../support/until.js';
 import { samplesOf } from '../support/exposition.js';
+import { defaultWorkers } from '../support/workers.js';
 import { faultPolicy, startFaultRig, type FaultRig } from './fault-rig.js';
 
 /** 1,000 in the long form. */
@@ -15,7 +16,7 @@ let rig: FaultRig;
 afterAll(() => rig.stop());
 
 test('a good policy is taken over and a bad one refused, while every request is decided by the old or the new', async () => {
-  rig = await startFaultRig({ env: { TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '20000' } });
+  rig = await startFaultRig({ env: { ...defaultWorkers, TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '20000' } });
   const [sidecar] = rig.sidecars;
   const policyPath = rig.installation.env.TOLLKEEPER_POLICY as string;
   const withExtra = `${faultPolicy}    - { methods: [GET], path: "/extra/{name}", scope: files }\n`;
