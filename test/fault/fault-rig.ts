@@ -40,6 +40,8 @@ export interface FaultRigOptions {
   readonly sidecars?: number;
   /** Limit of open files of each sidecar. */
   readonly openFilesMax?: number;
+  /** Carries the connections to a port, Redis' and then the upstream's, instead of the rig's own links. */
+  readonly carry?: (port: number) => Promise<{ readonly port: number }>;
 }
 
 export interface FaultRig {
@@ -84,6 +86,8 @@ export async function startFaultRig(options: FaultRigOptions = {}): Promise<Faul
   });
   const redisLink = await startFaultProxy({ port: installation.redis.port });
   const upstreamLink = await startFaultProxy({ port: upstream.port });
+  const redisAt = (await options.carry?.(installation.redis.port)) ?? redisLink;
+  const upstreamAt = (await options.carry?.(upstream.port)) ?? upstreamLink;
   await installation.tenant('acme');
   const flags = options.token ?? ['--limit', '1000000'];
   const token = await installation.token('acme', '--scopes', 'files', ...flags);
@@ -94,8 +98,8 @@ export async function startFaultRig(options: FaultRigOptions = {}): Promise<Faul
     const sidecar = await installation.sidecar({
       ...(options.openFilesMax === undefined ? {} : { openFilesMax: options.openFilesMax }),
       env: {
-        TOLLKEEPER_REDIS_URL: `redis://127.0.0.1:${redisLink.port}`,
-        TOLLKEEPER_UPSTREAM: `http://127.0.0.1:${upstreamLink.port}`,
+        TOLLKEEPER_REDIS_URL: `redis://127.0.0.1:${redisAt.port}`,
+        TOLLKEEPER_UPSTREAM: `http://127.0.0.1:${upstreamAt.port}`,
         TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '100',
         ...options.env,
         ...env,

@@ -2,7 +2,7 @@
 import { connect } from 'node:net';
 import { expect, test } from 'vitest';
 import { startInstallation } from '../support/installation.js';
-import { collectGarbage, inspectorsIn } from '../support/inspector.js';
+import { inspectorsIn, openInspector } from '../support/inspector.js';
 import { anonymousBytes } from '../support/memory.js';
 
 const callers = 64;
@@ -34,9 +34,9 @@ test('the memory of a connection is given back when a refusal that is decided at
   try {
     await installation.tenant('acme');
     const sidecar = await installation.sidecar({ env: { NODE_OPTIONS: '--inspect=127.0.0.1:0' } });
-    const [inspector = ''] = inspectorsIn(sidecar.output());
+    const inspector = await openInspector(inspectorsIn(sidecar.output())[0] ?? '');
     const heldOutsideHeap = async (): Promise<number> => {
-      const { totalBytes } = await collectGarbage(inspector);
+      const { totalBytes } = await inspector.collectGarbage();
       return anonymousBytes(sidecar.pid) - totalBytes;
     };
     await refuseAll(sidecar.dataPort, 10_000);
@@ -44,6 +44,7 @@ test('the memory of a connection is given back when a refusal that is decided at
     const count = 20_000;
     await refuseAll(sidecar.dataPort, count);
     expect(((await heldOutsideHeap()) - before) / count).toBeLessThan(growthMaxBytesEach);
+    inspector.close();
   } finally {
     await installation.stop();
   }

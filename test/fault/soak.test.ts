@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { runSoak } from './soak-run.js';
 
 test('a mixed load through every fault in turn: nothing lost, nothing twice', async () => {
-  const report = await runSoak({ seconds: 12, rate: 100 });
+  const report = await runSoak({ seconds: 12, rate: 100, workers: 1 });
   expect(report.requests).toBeGreaterThan(300);
   expect(Object.keys(report.outcomes)).toEqual(expect.arrayContaining(['ok', 'store-unavailable', 'token-revoked']));
   expect(report.faults).toHaveLength(8);

@@ -1,16 +1,23 @@
 /**
- * The heap of a process, asked by the inspector that Node itself has: started with `NODE_OPTIONS=--inspect=127.0.0.1:0`
- * a process says on standard error where it listens. (Chrome DevTools Protocol, domains HeapProfiler and Runtime.)
+ * A look into processes by the inspector that Node itself has: started with `NODE_OPTIONS=--inspect=127.0.0.1:0` each
+ * says on standard error where it listens. (Chrome DevTools Protocol, domains HeapProfiler and Runtime.)
  */
 import { WebSocket } from 'undici';
 
 export interface HeapUsage {
   /** What is held after a collection, bytes. */
   readonly usedBytes: number;
-  /** What V8 has of the system for it. */
+  /** What V8 has of the system for it, bytes. */
   readonly totalBytes: number;
-  /** Buffers and other memory outside the heap that objects of it hold. */
-  readonly externalBytes: number;
+}
+
+export interface Inspector {
+  readonly pid: number;
+  /** Has the process collect all garbage and answers what it holds then. It does nothing else meanwhile. */
+  collectGarbage(): Promise<HeapUsage>;
+  /** The value of an expression in the process. It is carried as JSON. */
+  evaluate(expression: string): Promise<unknown>;
+  close(): void;
 }
 
 /** Addresses of the inspectors of all processes that have printed one, in the order of their coming. */
@@ -18,30 +25,22 @@ export function inspectorsIn(output: string): string[] {
   return [...output.matchAll(/^Debugger listening on (ws:\/\/\S+)$/gm)].map(([, url]) => url as string);
 }
 
-/** Has the process collect all garbage and answers what it holds then. It does nothing else meanwhile. */
-export async function collectGarbage(inspector: string): Promise<HeapUsage> {
-  return withSession(inspector, async (ask) => {
-    await ask('HeapProfiler.collectGarbage');
-    const memory = (await ask('Runtime.evaluate', {
-      expression: 'process.memoryUsage()',
-      returnByValue: true,
-    })) as { result: { value: { heapUsed: number; heapTotal: number; external: number } } };
-    const { heapUsed, heapTotal, external } = memory.result.value;
-    return { usedBytes: heapUsed, totalBytes: heapTotal, externalBytes: external };
-  });
+interface Waiting {
+  resolve(result: unknown): void;
+  reject(error: Error): void;
 }
 
-type Ask = (method: string, params?: object) => Promise<unknown>;
-
-async function withSession<T>(inspector: string, use: (ask: Ask) => Promise<T>): Promise<T> {
-  const socket = new WebSocket(inspector);
-  const waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
-  const opened = new Promise<void>((resolve, reject) => {
+/** @throws Error when nobody listens there. */
+export async function openInspector(url: string): Promise<Inspector> {
+  const socket = new WebSocket(url);
+  const waiting = new Map<number, Waiting>();
+  await new Promise<void>((resolve, reject) => {
     socket.addEventListener('open', () => resolve());
     const end = (): void => {
-      const error = new Error(`the inspector at ${inspector} closed the connection`);
+      const error = new Error(`the inspector at ${url} has ended the connection`);
       reject(error);
       for (const { reject: rejectOne } of waiting.values()) rejectOne(error);
+      waiting.clear();
     };
     socket.addEventListener('error', end);
     socket.addEventListener('close', end);
@@ -58,18 +57,29 @@ async function withSession<T>(inspector: string, use: (ask: Ask) => Promise<T>):
     if (error === undefined) asked.resolve(result);
     else asked.reject(new Error(error.message));
   });
-  await opened;
   let count = 0;
-  const ask: Ask = (method, params = {}) =>
+  const ask = (method: string, params: object = {}): Promise<unknown> =>
     new Promise((resolve, reject) => {
       count += 1;
       waiting.set(count, { resolve, reject });
       socket.send(JSON.stringify({ id: count, method, params }));
     });
-  try {
-    return await use(ask);
-  } finally {
-    waiting.clear();
-    socket.close();
-  }
+  const evaluate = async (expression: string): Promise<unknown> => {
+    const { result, exceptionDetails } = (await ask('Runtime.evaluate', { expression, returnByValue: true })) as {
+      result: { value?: unknown };
+      exceptionDetails?: { text: string };
+    };
+    if (exceptionDetails !== undefined) throw new Error(`${expression}: ${exceptionDetails.text}`);
+    return result.value;
+  };
+  return {
+    pid: Number(await evaluate('process.pid')),
+    evaluate,
+    async collectGarbage() {
+      await ask('HeapProfiler.collectGarbage');
+      const { heapUsed, heapTotal } = (await evaluate('process.memoryUsage()')) as Record<string, number>;
+      return { usedBytes: heapUsed ?? 0, totalBytes: heapTotal ?? 0 };
+    },
+    close: () => socket.close(),
+  };
 }

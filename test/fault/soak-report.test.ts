@@ -1,0 +1,62 @@
+/** That the soak's verdicts can fail, and that they say so when a run cannot tell. */
+import { describe, expect, test } from 'vitest';
+import { randomFrom } from '../fuzz/mutate.js';
+import type { Call } from './history.js';
+import { type Growth, growthOf, judgeAnswers, judgeGrowth, judgeLoop, warmUpS } from './soak-report.js';
+import { trendOf } from './trend.js';
+
+const random = randomFrom(7);
+/** Samples every 20 s for 30 minutes: memory that grows so many MiB an hour, with some noise, in MiB, after a steep start. */
+function grown(perHour: number, noise: number): Growth {
+  const samples = Array.from({ length: 90 }, (_, at) => {
+    const atS = at * 20;
+    const warmingUp = Math.min(atS, 500) / 20;
+    const residentBytes = (100 + warmingUp + (perHour * atS) / 3600 + noise * (random() - 0.5)) * 2 ** 20;
+    return { atS, residentBytes, heapBytes: residentBytes / 3, outsideBytes: residentBytes / 3 };
+  });
+  return growthOf({ pid: 1, role: 'worker', samples }, warmUpS(1800));
+}
+
+describe('the slope of memory', () => {
+  test('is that of the points, whatever a quarter of them are', () => {
+    const points = Array.from({ length: 40 }, (_, x) => [x, x % 4 === 0 ? 1000 * random() : 3 * x + 5] as const);
+    const trend = trendOf(points);
+    expect(trend?.slope).toBeCloseTo(3, 0);
+    expect(trend?.low).toBeLessThanOrEqual(3);
+    expect(trend?.high).toBeGreaterThanOrEqual(3);
+    expect(trendOf(points.slice(0, 7))).toBeUndefined();
+  });
+
+  test('misses the target when memory grows, meets it when it does not, and leaves out the warm-up', () => {
+    expect(judgeGrowth(grown(0, 1), 1200).verdict).toBe('met');
+    expect(judgeGrowth(grown(0.5, 0.2), 1200).verdict).toBe('met');
+    expect(judgeGrowth(grown(5, 1), 1200).verdict).toBe('missed');
+    expect(judgeGrowth(grown(1.5, 0.1), 1200).verdict).toBe('missed');
+  });
+
+  test('is not judged by a run that is too short', () => {
+    expect(judgeGrowth(grown(5, 1), 800).verdict).toBe('not judged');
+  });
+});
+
+test('an unexpected answer misses the target unless something else stood still just then, and is never passed over', () => {
+  const call = { status: 503, startedAtMs: 1000, tookMs: 100 } as Call;
+  const still = (fromMs: number, toMs: number) => ({
+    what: 'redis' as const,
+    fromMs: performance.timeOrigin + fromMs,
+    toMs: performance.timeOrigin + toMs,
+  });
+  expect(judgeAnswers([], []).judged.verdict).toBe('met');
+  expect(judgeAnswers([call], []).judged.verdict).toBe('missed');
+  expect(judgeAnswers([call], [still(0, 900)]).judged.verdict).toBe('missed');
+  expect(judgeAnswers([call], [still(1050, 1090)]).judged.verdict).toBe('not judged');
+  expect(judgeAnswers([call, { ...call, startedAtMs: 5000 }], [still(1050, 1090)])).toMatchObject({
+    unexplained: [{ startedAtMs: 5000 }],
+    judged: { verdict: 'missed' },
+  });
+});
+
+test('an event loop that is late misses the target', () => {
+  expect(judgeLoop({ pid: 1, p99Ms: 19.9, maxMs: 100 }).verdict).toBe('met');
+  expect(judgeLoop({ pid: 1, p99Ms: 20, maxMs: 20 }).verdict).toBe('missed');
+});

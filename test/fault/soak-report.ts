@@ -1,0 +1,109 @@
+/** What a soak comes to: its figures, and whether each target was met, missed, or cannot be judged by this run. */
+import type { Call } from './history.js';
+import type { Standstill } from './soak-bystander.js';
+import type { LoopDelay, MemorySample, WatchedProcess } from './soak-watch.js';
+import { type Trend, trendOf } from './trend.js';
+
+export type Verdict = 'met' | 'missed' | 'not judged';
+
+export interface Judged {
+  readonly target: string;
+  readonly verdict: Verdict;
+  readonly found: string;
+}
+
+/** Targets of docs/failure-modes.md. */
+const slopeMaxMiBPerHour = 1;
+const loopP99MaxMs = 20;
+/** A slope over less time than this after the warm-up says nothing. */
+export const slopeJudgedFromS = 900;
+
+/** A third of the time, ten minutes at most: caches fill, code is compiled, the system's allocator finds its size. */
+export function warmUpS(seconds: number): number {
+  return Math.min(600, seconds / 3);
+}
+
+export interface Growth {
+  readonly pid: number;
+  readonly role: string;
+  /** MiB after a collection: at the end of the warm-up, and at the end. */
+  readonly resident: readonly [number, number];
+  readonly heap: readonly [number, number];
+  readonly outsideHeap: readonly [number, number];
+  /** MiB an hour after the warm-up, with the bounds of a confidence of 95 %. */
+  readonly residentPerHour: Trend | undefined;
+  readonly heapPerHour: Trend | undefined;
+  readonly outsideHeapPerHour: Trend | undefined;
+}
+
+export function growthOf({ pid, role, samples }: WatchedProcess, warmS: number): Growth {
+  const warm = samples.filter(({ atS }) => atS >= warmS);
+  const ends = (bytes: (sample: MemorySample) => number): [number, number] => {
+    const [first, last] = [warm[0], warm.at(-1)];
+    return [mebibytes(first === undefined ? 0 : bytes(first)), mebibytes(last === undefined ? 0 : bytes(last))];
+  };
+  const trend = (bytes: (sample: MemorySample) => number): Trend | undefined => {
+    const found = trendOf(warm.map((sample) => [sample.atS / 3600, bytes(sample) / 2 ** 20]));
+    return found && { slope: rounded(found.slope), low: rounded(found.low), high: rounded(found.high) };
+  };
+  return {
+    pid,
+    role,
+    resident: ends((sample) => sample.residentBytes),
+    heap: ends((sample) => sample.heapBytes),
+    outsideHeap: ends((sample) => sample.outsideBytes),
+    residentPerHour: trend((sample) => sample.residentBytes),
+    heapPerHour: trend((sample) => sample.heapBytes),
+    outsideHeapPerHour: trend((sample) => sample.outsideBytes),
+  };
+}
+
+/**
+ * Met: the slope is below the target. Missed: it is not, and is a slope at all (its lower bound is above zero). Else it
+ * lies within the noise of a run of this length.
+ */
+export function judgeGrowth({ role, pid, residentPerHour: found }: Growth, judgedS: number): Judged {
+  const target = `${role} ${pid}: resident memory grows by less than ${slopeMaxMiBPerHour} MiB an hour`;
+  if (found === undefined || judgedS < slopeJudgedFromS) {
+    return { target, verdict: 'not judged', found: `${Math.round(judgedS)} s after the warm-up are too short` };
+  }
+  const { slope, low, high } = found;
+  const verdict = slope < slopeMaxMiBPerHour ? 'met' : low > 0 ? 'missed' : 'not judged';
+  return { target, verdict, found: `${slope} (${low} to ${high}) MiB an hour` };
+}
+
+export function judgeLoop({ pid, p99Ms, maxMs }: LoopDelay): Judged {
+  const target = `${pid}: the event loop's delay is below ${loopP99MaxMs} ms at p99 outside the faults`;
+  const found = `p99 ${rounded(p99Ms)}, longest ${rounded(maxMs)} ms`;
+  return { target, verdict: p99Ms < loopP99MaxMs ? 'met' : 'missed', found };
+}
+
+/** 5xx and missing answers outside the faults, parted by whether something stood still that is not Tollkeeper's. */
+export function judgeAnswers(
+  unexpected: readonly Call[],
+  standstills: readonly Standstill[],
+): { readonly unexplained: readonly Call[]; readonly judged: Judged } {
+  const unexplained = unexpected.filter((call) => !standstills.some((standstill) => touches(call, standstill)));
+  const target = 'no 5xx and no missing answer outside the faults';
+  const count = unexpected.length;
+  const explained = count - unexplained.length;
+  const found =
+    count === 0
+      ? '0'
+      : `${count}, ${explained} of them while the machine or Redis, asked by another process, stood still`;
+  const verdict = count === 0 ? 'met' : unexplained.length > 0 ? 'missed' : 'not judged';
+  return { unexplained, judged: { target, verdict, found } };
+}
+
+function touches({ startedAtMs, tookMs }: Call, { fromMs, toMs }: Standstill): boolean {
+  const from = performance.timeOrigin + startedAtMs;
+  return from <= toMs && from + tookMs >= fromMs;
+}
+
+function mebibytes(bytes: number): number {
+  return rounded(bytes / 2 ** 20);
+}
+
+export function rounded(value: number): number {
+  return Math.round(value * 10) / 10;
+}
