@@ -1,9 +1,8 @@
 /** Clocks that are wrong or jump, for figures.ts (the long form) and clocks.test.ts (the short one). */
 import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { createHash, createHmac } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { IssuedToken } from '../support/installation.js';
+import { signRequest } from '../../src/sign/sign.js';
 import { until } from '../support/until.js';
 import { defaultWorkers } from '../support/workers.js';
 import { startFaultRig } from './fault-rig.js';
@@ -28,18 +27,6 @@ function faketime(): string {
 function faketimeAndMalloc(): string {
   const library = faketime();
   return `/lib/${library.split('/').at(-3)}/libc_malloc_debug.so.0:${library}`;
-}
-
-/** Headers of a signed GET. */
-function signed(token: IssuedToken, path: string, timestampS: number, nonce: string): Record<string, string> {
-  const body = createHash('sha256').update('').digest('hex');
-  const text = ['GET', path, String(timestampS), nonce, body].join('\n');
-  return {
-    'x-tollkeeper-token': token.id,
-    'x-tollkeeper-timestamp': String(timestampS),
-    'x-tollkeeper-nonce': nonce,
-    'x-tollkeeper-signature': createHmac('sha256', token.secret).update(text).digest('hex'),
-  };
 }
 
 const ages = [
@@ -71,7 +58,8 @@ export async function clockSkew({ requests, perSecond }: LoadShape): Promise<Ske
     let wrong = 0;
     const sendSigned = async (number: number, sidecar: number): Promise<Call> => {
       const { ageS, expected } = ages[Math.floor(number / 4) % ages.length] as (typeof ages)[number];
-      const headers = signed(signer, '/files/a', Math.floor(Date.now() / 1000) - ageS, `n${number}`);
+      const timestamp = Math.floor(Date.now() / 1000) - ageS;
+      const { headers } = signRequest({ secret: signer.secret, method: 'GET', url: '/files/a', timestamp });
       const call = await rig.history.call(rig.pool(sidecar), '/files/a', { headers });
       judged += 1;
       if ((call.status === 200 ? 'ok' : call.slug) !== expected) wrong += 1;
@@ -147,7 +135,7 @@ export async function clockJumps(
     const apartS = async (): Promise<number> => Number((await client.time())[0]) - Date.now() / 1000;
     const load = pacedLoad(perSecond, atOnceMax, () => rig.send());
     const againMs: number[] = [];
-    await load.more(perSecond * windowS);
+    await load.more(perSecond * windowS * 1.4);
     for (const offset of jumps) {
       setClock(offset);
       const wantedS = Number.parseInt(offset, 10);
@@ -158,7 +146,8 @@ export async function clockJumps(
       // It goes on within a window of real time, and the one before that may count in whole.
       await until(() => admitted() !== undefined, windowS * 3000);
       againMs.push(Math.round((admitted()?.startedAtMs ?? 0) - jumpedAtMs));
-      await load.more(perSecond * windowS);
+      // The next one in the middle of a window.
+      await load.more(perSecond * windowS * 1.4);
     }
     const calls = await load.stop();
     client.disconnect();

@@ -2,10 +2,10 @@
  * Measures the figures that docs/failure-modes.md states, on the machine it runs on: `npm run figures -- [NAME ...]`.
  * Prints one JSON line a figure; exit code 1 when an identity did not hold. Nothing else should run meanwhile.
  */
-import { createHash, createHmac } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { connect } from 'node:net';
 import { Pool } from 'undici';
+import { signRequest } from '../../src/sign/sign.js';
 import { residentBytes } from '../support/memory.js';
 import { inMigratingNamespace } from '../support/network-namespace.js';
 import { until } from '../support/until.js';
@@ -134,21 +134,13 @@ function rateLimit(): Promise<object> {
 function replay(): Promise<object> {
   return withRig({ sidecars: 4, env: { TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '2000' } }, async (rig) => {
     const signer = await rig.installation.token('acme', '--scopes', 'files', '--mode', 'hmac', '--limit', '1000000');
-    const body = createHash('sha256').update('').digest('hex');
     let first = 0;
     let again = 0;
     let number = 0;
     const worker = async (): Promise<void> => {
       while (number < 10_000) {
         const own = number++;
-        const timestamp = String(Math.floor(Date.now() / 1000));
-        const text = ['GET', '/files/a', timestamp, `n${own}`, body].join('\n');
-        const headers = {
-          'x-tollkeeper-token': signer.id,
-          'x-tollkeeper-timestamp': timestamp,
-          'x-tollkeeper-nonce': `n${own}`,
-          'x-tollkeeper-signature': createHmac('sha256', signer.secret).update(text).digest('hex'),
-        };
+        const { headers } = signRequest({ secret: signer.secret, method: 'GET', url: '/files/a' });
         const [one, other] = await Promise.all([
           rig.history.call(rig.pool(own % 4), '/files/a', { headers }),
           rig.history.call(rig.pool((own + 1) % 4), '/files/a', { headers }),
