@@ -7,6 +7,8 @@ export interface ReadinessReport {
   readonly ready: boolean;
   /** One sentence each for the operator; empty when ready. */
   readonly reasons: readonly string[];
+  /** What endangers the installation and refuses nothing yet. */
+  readonly warnings: readonly string[];
 }
 
 /** Adds both routes. */
@@ -15,13 +17,14 @@ export function registerHealth(app: FastifyInstance, readiness: () => ReadinessR
     reply.send({ status: 'ok' });
   });
   app.get('/readyz', (_request, reply) => {
-    const { ready, reasons } = readiness();
+    const { ready, reasons, warnings } = readiness();
+    const warned = warnings.length > 0 ? { warnings } : {};
     if (ready) {
-      reply.send({ status: 'ready' });
+      reply.send({ status: 'ready', ...warned });
       return;
     }
     const { slug } = problems['store-unavailable'];
     const type = `https://tollkeeper.dev/problems/${slug}`;
-    sendProblem(reply, 503, 'Tollkeeper is not ready', reasons.join(' '), { type, reasons });
+    sendProblem(reply, 503, 'Tollkeeper is not ready', reasons.join(' '), { type, reasons, ...warned });
   });
 }

@@ -3,7 +3,11 @@
  *
  * A Redis that came back empty, or another one under the same address, must not be taken for "no token exists": its
  * installation id differs, admission answers 503, and this says so until the operator restarts on purpose.
+ *
+ * A Redis that may evict records is a warning and no reason: every sidecar would leave the load balancer at once, for
+ * something that has not happened yet.
  */
+import { evictionRisk } from '../redis/eviction.js';
 import { readInstallation } from '../redis/meta.js';
 import type { RedisConnection } from '../redis/target.js';
 import type { Logger } from '../telemetry/logger.js';
@@ -14,6 +18,8 @@ export interface ReadinessReport {
   readonly ready: boolean;
   /** One sentence each for the operator. */
   readonly reasons: string[];
+  /** What endangers the installation and refuses nothing yet, one sentence each. */
+  readonly warnings: string[];
 }
 
 export class Readiness {
@@ -23,6 +29,7 @@ export class Readiness {
   readonly #others: () => string[];
   #adopted = '';
   #fault = 'Redis has not answered yet.';
+  #warning = '';
   /** What was logged last. */
   #reported = this.#fault;
   #timer: NodeJS.Timeout | undefined;
@@ -52,7 +59,7 @@ export class Readiness {
 
   report(): ReadinessReport {
     const reasons = [...(this.#fault === '' ? [] : [this.#fault]), ...this.#others()];
-    return { ready: reasons.length === 0, reasons };
+    return { ready: reasons.length === 0, reasons, warnings: this.#warning === '' ? [] : [this.#warning] };
   }
 
   #schedule(): void {
@@ -66,11 +73,19 @@ export class Readiness {
   async #check(): Promise<void> {
     const fault = await this.#findFault();
     this.#fault = fault;
+    if (fault === '') await this.#findWarning();
     const reason = this.report().reasons.join(' ');
     if (reason === this.#reported || this.#stopped) return;
     this.#reported = reason;
     if (reason === '') this.#logger.info({ installation: this.#adopted }, 'ready');
     else this.#logger.error({ reason }, 'not ready');
+  }
+
+  async #findWarning(): Promise<void> {
+    const warning = await evictionRisk(this.#redis);
+    if (warning === this.#warning || this.#stopped) return;
+    this.#warning = warning;
+    if (warning !== '') this.#logger.warn({ warning }, 'endangered');
   }
 
   async #findFault(): Promise<string> {

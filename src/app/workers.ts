@@ -81,7 +81,8 @@ export class Workers implements DataPlane, SlotOwner {
     );
     if (this.#closing) reasons.push('This process is shutting down.');
     else if (serving.length === 0) reasons.push('No worker takes requests.');
-    return { ready: reasons.length === 0, reasons: [...new Set(reasons)] };
+    const warnings = serving.flatMap((worker) => worker.readiness?.warnings ?? []);
+    return { ready: reasons.length === 0, reasons: [...new Set(reasons)], warnings: [...new Set(warnings)] };
   }
 
   async usePolicy(policy: Policy): Promise<void> {

@@ -2,18 +2,16 @@
  * Measures the figures that docs/failure-modes.md states, on the machine it runs on: `npm run figures -- [NAME ...]`.
  * Prints one JSON line a figure; exit code 1 when an identity did not hold. Nothing else should run meanwhile.
  */
-import { readdirSync } from 'node:fs';
-import { connect } from 'node:net';
-import { Pool } from 'undici';
 import { signRequest } from '../../src/sign/sign.js';
-import { residentBytes } from '../support/memory.js';
 import { inMigratingNamespace } from '../support/network-namespace.js';
 import { until } from '../support/until.js';
 import { clockJumps, clockSkew } from './clock-figures.js';
 import { startFaultRig, type FaultRig, type FaultRigOptions } from './fault-rig.js';
 import type { Call } from './history.js';
+import { aborts, hostileConnections } from './hostile-figures.js';
 import { rollingRestart, sigkill, sigterm } from './lifecycle-figures.js';
 import { memory } from './memory-figures.js';
+import { timing } from './timing-figures.js';
 import { revoke } from './token-figures.js';
 
 const callers = 32;
@@ -70,47 +68,6 @@ function outage(begin: (rig: FaultRig) => Promise<void>, end: (rig: FaultRig) =>
   });
 }
 
-/** 10,000 connections that break off at any byte. */
-function aborts(): Promise<object> {
-  const measure = async (rig: FaultRig): Promise<object> => {
-    const [sidecar] = rig.sidecars;
-    const pid = sidecar?.pid as number;
-    const descriptors = (): number => readdirSync(`/proc/${pid}/fd`).length;
-    const head = `PUT /open/a HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n`;
-    const bytes = Buffer.from(head + 'y'.repeat(20_000), 'latin1');
-    let left = 0;
-    const abort = (): Promise<void> =>
-      new Promise((resolve) => {
-        const socket = connect({ port: sidecar?.dataPort as number, host: '127.0.0.1' });
-        socket.on('error', () => {});
-        socket.on('close', () => resolve());
-        socket.write(bytes.subarray(0, Math.floor(Math.random() * bytes.length)), () => {
-          if (left % 2 === 0) socket.resetAndDestroy();
-          else socket.destroy();
-        });
-      });
-    const round = async (count: number): Promise<void> => {
-      left = count;
-      const worker = async (): Promise<void> => {
-        while (left-- > 0) await abort();
-      };
-      await Promise.all(Array.from({ length: callers }, worker));
-    };
-    await round(3000);
-    const before = { descriptors: descriptors(), residentMiB: Math.round(residentBytes(pid) / 2 ** 20) };
-    // What grows with each round leaks.
-    const after: object[] = [];
-    for (let time = 0; time < 3; time += 1) {
-      await round(10_000);
-      await until(() => descriptors() <= before.descriptors + 5).catch(() => {});
-      after.push({ descriptors: descriptors(), residentMiB: Math.round(residentBytes(pid) / 2 ** 20) });
-    }
-    return { aborts: 10_000, before, 'after each of three rounds': after };
-  };
-  // A heap with room is not collected, so this one has little. The requests carry no id that the history could judge.
-  return withRig({ env: { NODE_OPTIONS: '--max-old-space-size=52' } }, measure, false);
-}
-
 /** 4 sidecars, 100,000 calls, a limit far below, and replies that are lost. */
 function rateLimit(): Promise<object> {
   const limit = 5000;
@@ -155,42 +112,6 @@ function replay(): Promise<object> {
   });
 }
 
-/** Unknown ids and wrong secrets of known ids, alternating: the time to the answer. */
-function timing(): Promise<object> {
-  return withRig({ env: { TOLLKEEPER_AUTH_FAILURE_LIMIT: '0' } }, async (rig) => {
-    const samples = Number(process.env.TIMING_SAMPLES ?? 20_000);
-    const other = await rig.installation.token('acme', '--scopes', 'files');
-    const unknownId = await rig.installation.token('acme', '--scopes', 'files');
-    await rig.installation.command('token', 'revoke', unknownId.id);
-    await rig.installation.command('token', 'delete', unknownId.id);
-    // The id and the checksum of a token belong together, so a wrong secret is another token's of the same id: rotated away.
-    const before = other.secret;
-    await rig.installation.command('token', 'rotate', other.id);
-    const pool = new Pool(rig.sidecars[0]?.dataUrl as string, { connections: 1, pipelining: 1 });
-    const known: number[] = [];
-    const unknown: number[] = [];
-    for (let sample = 0; sample < samples + 500; sample += 1) {
-      const pair: [number[], string][] = [
-        [known, before],
-        [unknown, unknownId.secret],
-      ];
-      for (const [into, token] of sample % 2 === 0 ? pair : pair.toReversed()) {
-        const { tookMs, status } = await rig.history.call(pool, '/files/a', { token });
-        if (status !== 401) throw new Error(`401 was expected, not ${status}`);
-        if (sample >= 500) into.push(tookMs);
-      }
-    }
-    await pool.close();
-    const us = (list: number[], share: number): number =>
-      Math.round((list.sort((one, two) => one - two)[Math.floor(list.length * share)] ?? 0) * 1e4) / 10;
-    return {
-      samples,
-      'known id, wrong secret: us at p25, p50, p75': [us(known, 0.25), us(known, 0.5), us(known, 0.75)],
-      'unknown id: us at p25, p50, p75': [us(unknown, 0.25), us(unknown, 0.5), us(unknown, 0.75)],
-    };
-  });
-}
-
 const figures: Readonly<Record<string, () => Promise<object>>> = {
   'redis-killed': () =>
     outage(
@@ -202,10 +123,11 @@ const figures: Readonly<Record<string, () => Promise<object>>> = {
       (rig) => Promise.resolve(rig.installation.redis.freeze()),
       (rig) => Promise.resolve(rig.installation.redis.thaw()),
     ),
-  aborts,
+  aborts: () => aborts(10_000, 4),
+  'hostile-connections': () => hostileConnections(10_000),
   'rate-limit': rateLimit,
   replay,
-  timing,
+  timing: () => timing(100_000),
   revoke: () => revoke(10_000),
   memory,
   'sigterm, requests handed over': () => whereHandedOver('the.sigterm({ requests: 100_000, perSecond: 5000 }, 10)'),

@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
+import { runCommand } from '../support/cli.js';
 import { until } from '../support/until.js';
 import { startFaultRig, type FaultRig } from './fault-rig.js';
 
@@ -37,6 +38,26 @@ test('out of memory: admission goes on and is counted, a revocation holds, a new
   expect(await rig.metrics()).toMatch(/^tollkeeper_log_queue_entries [1-9]/m);
   await client.config('SET', 'maxmemory', '0');
   client.disconnect();
+  await rig.check();
+});
+
+test('a Redis that evicts when it is full: doctor refuses it, /readyz and the log warn of it until it is set right', async () => {
+  rig = await startFaultRig({ env: patient });
+  const client = rig.installation.redis.client();
+  expect(await rig.readiness()).toEqual({ status: 200, text: '{"status":"ready"}' });
+  await client.config('SET', 'maxmemory', '1gb');
+  await client.config('SET', 'maxmemory-policy', 'allkeys-lru');
+  await until(async () => (await rig.readiness()).text.includes('maxmemory-policy allkeys-lru'));
+  await rig.sidecars[0]?.logged(({ msg }) => msg === 'endangered');
+  // It is not away: requests go on, and no load balancer takes every sidecar out at once.
+  expect((await rig.readiness()).status).toBe(200);
+  expect((await rig.send()).status).toBe(200);
+  const { code, stdout } = await runCommand(['doctor', '--json'], rig.installation.env);
+  const { checks } = JSON.parse(stdout) as { checks: { check: string; status: string; todo?: string }[] };
+  const eviction = checks.find(({ check }) => check === 'redis eviction');
+  expect([code, eviction?.status, eviction?.todo]).toEqual([1, 'fail', expect.stringContaining('noeviction')]);
+  await client.config('SET', 'maxmemory-policy', 'noeviction');
+  await until(async () => !(await rig.readiness()).text.includes('warnings'));
   await rig.check();
 });
 

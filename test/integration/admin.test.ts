@@ -25,7 +25,7 @@ async function start(options: Partial<AdminServerOptions> = {}): Promise<Started
   const server = new AdminServer({
     listen: '127.0.0.1:0',
     metrics: () => new Metrics('1').exposition(),
-    readiness: () => ({ ready: true, reasons: [] }),
+    readiness: () => ({ ready: true, reasons: [], warnings: [] }),
     logger: createLogger('info', {
       write: (line: string) => logged.push(JSON.parse(line) as Record<string, unknown>),
     }),
@@ -66,7 +66,7 @@ function problemOf(answer: Answer): Record<string, unknown> {
 
 describe('health', () => {
   test('/healthz answers as long as the process lives, ready or not', async () => {
-    const { address } = await start({ readiness: () => ({ ready: false, reasons: ['Redis is away.'] }) });
+    const { address } = await start({ readiness: () => ({ ready: false, reasons: ['Redis is away.'], warnings: [] }) });
     const { status, text } = await ask(address, '/healthz');
     expect([status, JSON.parse(text)]).toEqual([200, { status: 'ok' }]);
     expect((await ask(address, '/healthz', 'HEAD')).status).toBe(200);
@@ -74,7 +74,8 @@ describe('health', () => {
 
   test('/readyz follows the readiness of the moment and names every reason', async () => {
     let reasons: string[] = [];
-    const { address } = await start({ readiness: () => ({ ready: reasons.length === 0, reasons }) });
+    let warnings: string[] = [];
+    const { address } = await start({ readiness: () => ({ ready: reasons.length === 0, reasons, warnings }) });
     expect((await ask(address, '/readyz')).status).toBe(200);
     reasons = ['Redis does not answer.', 'Shutting down.'];
     const answer = await ask(address, '/readyz');
@@ -86,7 +87,10 @@ describe('health', () => {
       reasons,
     });
     reasons = [];
-    expect((await ask(address, '/readyz')).status).toBe(200);
+    // A warning takes nobody out of service.
+    warnings = ['Redis evicts keys.'];
+    const warned = await ask(address, '/readyz');
+    expect([warned.status, JSON.parse(warned.text)]).toEqual([200, { status: 'ready', warnings }]);
   });
 });
 

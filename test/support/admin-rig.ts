@@ -73,7 +73,7 @@ export async function startAdminRig(options: AdminRigOptions = {}): Promise<Admi
   const server = new AdminServer({
     listen: '127.0.0.1:0',
     metrics: () => Promise.resolve(''),
-    readiness: () => ({ ready: true, reasons: [] }),
+    readiness: () => ({ ready: true, reasons: [], warnings: [] }),
     logger: createLogger('info', { write: (line: string) => logged.push(line) }),
     api: {
       management,

@@ -1,0 +1,159 @@
+/** Aborts and hostile connections by the thousand, for figures.ts. */
+import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
+import { connect } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { WebSocket } from 'undici';
+import { randomFrom } from '../fuzz/mutate.js';
+import { residentBytes } from '../support/memory.js';
+import { spawnTied } from '../support/process.js';
+import { startProxyRig } from '../support/proxy-rig.js';
+import type { Sidecar } from '../support/sidecar.js';
+import { until } from '../support/until.js';
+import { startFaultRig } from './fault-rig.js';
+import type { Call } from './history.js';
+import { type PacedLoad, pacedLoad } from './paced-load.js';
+
+const mib = 2 ** 20;
+
+interface Held {
+  readonly descriptors: number;
+  readonly residentMiB: number;
+  /** What is left after a collection: what is held. */
+  readonly heapMiB: number;
+  readonly externalMiB: number;
+}
+
+/** The debugger's protocol of a process that was started with `--inspect`. */
+async function openInspector(sidecar: Sidecar): Promise<{
+  ask(method: string, params?: object): Promise<Record<string, unknown>>;
+  close(): void;
+}> {
+  await until(() => sidecar.output().includes('Debugger listening on ws://'));
+  const address = /Debugger listening on (ws:\/\/\S+)/.exec(sidecar.output())?.[1] as string;
+  const socket = new WebSocket(address);
+  await new Promise((resolve) => socket.addEventListener('open', resolve, { once: true }));
+  let last = 0;
+  const waiting = new Map<number, (result: Record<string, unknown>) => void>();
+  socket.addEventListener('message', ({ data }) => {
+    const { id, result } = JSON.parse(String(data)) as { id?: number; result?: Record<string, unknown> };
+    if (id !== undefined) waiting.get(id)?.(result ?? {});
+  });
+  return {
+    ask: (method, params = {}) =>
+      new Promise((resolve) => {
+        last += 1;
+        waiting.set(last, resolve);
+        socket.send(JSON.stringify({ id: last, method, params }));
+      }),
+    close: () => socket.close(),
+  };
+}
+
+/**
+ * Connections that break off at a random byte of a request or of its answer: what is left of `count` of them, after each
+ * of `rounds`. The heap is the default one; what of the resident memory is garbage is told by a collection.
+ */
+export async function aborts(count: number, rounds: number): Promise<object> {
+  const rig = await startProxyRig({
+    TOLLKEEPER_AUTH_FAILURE_LIMIT: '0',
+    NODE_OPTIONS: '--inspect=127.0.0.1:0',
+  });
+  try {
+    const { sidecar } = rig;
+    const { pid, dataPort: port } = sidecar;
+    const inspector = await openInspector(sidecar);
+    const random = randomFrom(7);
+    const path = rig.script('abort', () => `HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n${'x'.repeat(20_000)}`);
+    const request = Buffer.from(rig.request('PUT', path, ['Content-Length: 30000'], 'y'.repeat(30_000)), 'latin1');
+    const abort = (): Promise<void> =>
+      new Promise((resolve) => {
+        const socket = connect({ port, host: '127.0.0.1' });
+        const isWhole = random() < 0.5;
+        const readMax = Math.floor(random() * 20_000);
+        let read = 0;
+        const end = (): void => {
+          if (random() < 0.5) socket.resetAndDestroy();
+          else socket.destroy();
+        };
+        socket.on('error', () => {});
+        socket.on('close', () => resolve());
+        socket.on('data', (chunk: Buffer) => {
+          read += chunk.length;
+          if (read >= readMax) end();
+        });
+        socket.write(isWhole ? request : request.subarray(0, Math.floor(random() * request.length)), () => {
+          if (!isWhole) end();
+        });
+      });
+    const round = async (aborted: number): Promise<void> => {
+      let left = aborted;
+      const worker = async (): Promise<void> => {
+        while (left-- > 0) await abort();
+      };
+      await Promise.all(Array.from({ length: 32 }, worker));
+    };
+    const descriptors = (): number => readdirSync(`/proc/${pid}/fd`).length;
+    const held = async (most: number): Promise<Held> => {
+      await until(() => descriptors() <= most).catch(() => {});
+      const residentMiB = Math.round(residentBytes(pid) / mib);
+      await inspector.ask('HeapProfiler.collectGarbage');
+      const expression = 'JSON.stringify(process.memoryUsage())';
+      const { result } = (await inspector.ask('Runtime.evaluate', { expression })) as { result: { value: string } };
+      const { heapUsed, external } = JSON.parse(result.value) as { heapUsed: number; external: number };
+      const toMib = (bytes: number): number => Math.round((bytes / mib) * 10) / 10;
+      return { descriptors: descriptors(), residentMiB, heapMiB: toMib(heapUsed), externalMiB: toMib(external) };
+    };
+    await round(count);
+    const before = await held(60);
+    const after: Held[] = [];
+    for (let time = 0; time < rounds; time += 1) {
+      await round(count);
+      after.push(await held(before.descriptors));
+    }
+    inspector.close();
+    return { aborts: count, 'before, after as many to warm up': before, 'after each further round': after };
+  } finally {
+    await rig.stop();
+  }
+}
+
+function percentile(sorted: readonly number[], share: number): number {
+  return Math.round((sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0) * 100) / 100;
+}
+
+/** Half of `count` connections drip, half are malformed; what requests of others take meanwhile, and before. */
+export async function hostileConnections(count: number): Promise<object> {
+  const perSecond = 300;
+  const rig = await startFaultRig();
+  try {
+    const load = (): PacedLoad => pacedLoad(perSecond, 128, () => rig.send());
+    await rig.burst(3000, '/files/a', 8);
+    const quiet = load();
+    await new Promise((resolve) => setTimeout(resolve, 15_000));
+    const before = await quiet.stop();
+    const loud = load();
+    const program = fileURLToPath(new URL('hostile-client.ts', import.meta.url));
+    const port = String(rig.sidecars[0]?.dataPort);
+    const client = spawnTied(process.execPath, ['--import', 'tsx', program, port, String(count), '1500'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let said = '';
+    client.stdout?.on('data', (chunk: Buffer) => {
+      said += chunk.toString();
+    });
+    await once(client, 'exit');
+    const meanwhile = await loud.stop();
+    const tell = (calls: readonly Call[]): object => {
+      const sorted = calls.map(({ tookMs }) => tookMs).sort((one, other) => one - other);
+      return {
+        requests: calls.length,
+        'not 200': calls.filter(({ status }) => status !== 200).length,
+        'p50, p99 ms': [percentile(sorted, 0.5), percentile(sorted, 0.99)],
+      };
+    };
+    return { hostile: JSON.parse(said) as object, before: tell(before), meanwhile: tell(meanwhile) };
+  } finally {
+    await rig.stop();
+  }
+}
