@@ -5,19 +5,13 @@
  * loopback on Linux), which the sidecar passes on in X-Forwarded-For and logs. Probes that try to forge the address
  * run one at a time, so that whatever reaches the upstream meanwhile is theirs.
  */
-import { readFileSync } from 'node:fs';
-import { Redis } from 'ioredis';
-import { runJsonInProcess } from '../support/command-line.js';
+import type { Redis } from 'ioredis';
 import { type RawResult, headersOf, rawExchange } from '../support/raw-client.js';
-import { startRedis } from '../support/redis.js';
-import { type LogLine, startSidecar } from '../support/sidecar.js';
+import type { LogLine } from '../support/sidecar.js';
 import { type Probe, type ProbeValues, expandProbe } from './probe-request.js';
+import { probes, startProbeTarget } from './probe-target.js';
 import type { Observation } from './probe-violations.js';
 import { type RecordingUpstream, type UpstreamRecord, startRecordingUpstream } from './recording-upstream.js';
-
-export const probes = JSON.parse(
-  readFileSync(new URL('http_probes.json', import.meta.url), 'utf8'),
-) as readonly Probe[];
 
 export interface ProbeRun {
   readonly observations: ReadonlyMap<string, Observation>;
@@ -36,24 +30,6 @@ const concurrency = 80;
 const lingerMs = 400;
 const answerTimeoutMs = 15_000;
 
-const policyYaml = `
-policy:
-  default: deny
-  scopes: [products:read, orders:write, admin:all]
-  routes:
-    - { methods: [GET, HEAD], path: /api/v1/products, scope: products:read }
-    - { methods: [GET, HEAD], path: "/api/v1/products/{id}", scope: products:read }
-    - { methods: [POST], path: /api/v1/products/search, scope: products:read }
-    - { methods: [POST], path: "/api/v1/orders/{id}/retry", scope: orders:write }
-    - { methods: [GET], path: /api/v1/admin/tokens, scope: admin:all }
-    - { methods: [GET], path: /status, public: true }
-`;
-
-interface CreatedToken {
-  readonly token: { readonly id: string };
-  readonly secret: string;
-}
-
 interface Attempt {
   readonly probe: Probe;
   readonly sent: string;
@@ -66,63 +42,25 @@ interface Attempt {
 
 /** Starts Redis, upstream and sidecar, sends every probe, stops them and answers what was seen. */
 export async function runProbes(): Promise<ProbeRun> {
-  const redis = await startRedis();
   const upstream = await startRecordingUpstream();
+  // A smuggled request shows itself by its query.
+  const target = await startProbeTarget(upstream.url, { TOLLKEEPER_LOG_QUERY: 'true' });
   try {
-    const env = {
-      TOLLKEEPER_REDIS_URL: redis.url,
-      TOLLKEEPER_UPSTREAM: upstream.url,
-      TOLLKEEPER_MASTER_KEY: Buffer.alloc(32, 7).toString('base64'),
-      // A smuggled request shows itself by its query.
-      TOLLKEEPER_LOG_QUERY: 'true',
-    };
-    const credentials = await createCredentials(env);
-    const sidecar = await startSidecar({ env, configYaml: policyYaml });
-    const values = { ...credentials, host: `127.0.0.1:${sidecar.dataPort}`, nowS: Math.floor(Date.now() / 1000) };
-    const linesBefore = sidecar.logs().length;
+    const { sidecar, values, installation } = target;
     const attempts = await sendAll(sidecar.dataPort, values, upstream, () => sidecar.alive());
     // A clean end writes the log entries that are still in memory.
     const exitCode = await sidecar.stop();
-    const logged = await readLogs(redis.client());
+    const logged = await readLogs(installation.redis.client());
     return {
       ...attribute(attempts, values, upstream.records, logged),
       strayBytes: upstream.strayBytes,
-      errors: sidecar
-        .logs()
-        .slice(linesBefore)
-        .filter((line) => line.level === 'error' || line.level === 'fatal'),
+      errors: target.errors(),
       exitCode,
     };
   } finally {
     await upstream.stop();
-    await redis.stop();
+    await target.stop();
   }
-}
-
-async function createCredentials(
-  env: Readonly<Record<string, string>>,
-): Promise<Pick<ProbeValues, 'token' | 'tokenId' | 'hmacId' | 'hmacSecret'>> {
-  await runJsonInProcess(['tenant', 'create', 'acme', '--name', 'Acme'], env);
-  const create = (name: string, ...args: readonly string[]): Promise<CreatedToken> =>
-    runJsonInProcess(
-      [
-        'token',
-        'create',
-        '--tenant',
-        'acme',
-        '--name',
-        name,
-        '--scopes',
-        'products:read',
-        '--limit',
-        '1000000',
-        ...args,
-      ],
-      env,
-    );
-  const bearer = await create('bearer');
-  const hmac = await create('hmac', '--mode', 'hmac');
-  return { token: bearer.secret, tokenId: bearer.token.id, hmacId: hmac.token.id, hmacSecret: hmac.secret };
 }
 
 async function sendAll(

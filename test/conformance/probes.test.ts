@@ -1,6 +1,7 @@
 /** Hostile and odd requests, byte for byte, each with what may and what must never happen (http_probes.json). */
 import { beforeAll, describe, expect, test } from 'vitest';
-import { type ProbeRun, probes, runProbes } from './probe-runner.js';
+import { type ProbeRun, runProbes } from './probe-runner.js';
+import { probes } from './probe-target.js';
 import { type Observation, judge, violations } from './probe-violations.js';
 
 test('every must_not of the probes has a check', () => {

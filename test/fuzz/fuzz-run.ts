@@ -1,8 +1,7 @@
 /** Sends mutated probes to one sidecar until a number or a time is reached, and says what went wrong. */
-import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { type Probe, expandProbe } from '../conformance/probe-request.js';
-import { startInstallation } from '../support/installation.js';
+import { expandProbe } from '../conformance/probe-request.js';
+import { probeScopes, probes, probeTenant, startProbeTarget } from '../conformance/probe-target.js';
 import { residentBytes } from '../support/memory.js';
 import { type JudgingUpstream, startJudgingUpstream } from './judging-upstream.js';
 import { mutate, randomFrom, splitPoint } from './mutate.js';
@@ -33,19 +32,6 @@ export interface FuzzResult {
   readonly residentAfter: number;
 }
 
-const policyYaml = `
-policy:
-  default: deny
-  scopes: [products:read, orders:write, admin:all]
-  routes:
-    - { methods: [GET, HEAD], path: /api/v1/products, scope: products:read }
-    - { methods: [GET, HEAD], path: "/api/v1/products/{id}", scope: products:read }
-    - { methods: [POST], path: /api/v1/products/search, scope: products:read }
-    - { methods: [POST], path: "/api/v1/orders/{id}/retry", scope: orders:write }
-    - { methods: [GET], path: /api/v1/admin/tokens, scope: admin:all }
-    - { methods: [GET], path: /status, public: true }
-`;
-
 const senders = 192;
 /** What is not answered by then hangs until the idle timeout of the binding: it is given up, ms. */
 const patienceMs = 120;
@@ -55,24 +41,14 @@ const unlimited = { TOLLKEEPER_AUTH_FAILURE_LIMIT: '0', NODE_OPTIONS: '--max-old
 
 /** Starts Redis, upstream and sidecar, and stops them. */
 export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
-  const installation = await startInstallation({ policy: policyYaml });
   let tokenIds: string[] = [];
-  const upstream = await startJudgingUpstream(() => ({ tokenIds, tenant: 'acme', scopes: 'products:read' }));
+  const upstream = await startJudgingUpstream(() => ({ tokenIds, tenant: probeTenant, scopes: probeScopes }));
+  const target = await startProbeTarget(upstream.url, unlimited);
   try {
-    await installation.tenant('acme');
-    const bearer = await installation.token('acme', '--limit', '1000000', '--window', '1');
-    const hmac = await installation.token('acme', '--mode', 'hmac', '--limit', '1000000', '--window', '1');
-    tokenIds = [bearer.id, hmac.id];
-    const sidecar = await installation.sidecar({ env: { TOLLKEEPER_UPSTREAM: upstream.url, ...unlimited } });
-    const corpus = expandedProbes({
-      host: `127.0.0.1:${sidecar.dataPort}`,
-      token: bearer.secret,
-      tokenId: bearer.id,
-      hmacId: hmac.id,
-      hmacSecret: hmac.secret,
-      nowS: Math.floor(Date.now() / 1000),
-    });
-    const before = sidecar.logs().length;
+    const { sidecar, values } = target;
+    tokenIds = [values.tokenId, values.hmacId];
+    // The probes that fit into one write, as they are sent.
+    const corpus = probes.map(({ raw }) => expandProbe(raw, values)).filter(({ length }) => length < 16 * 1024);
     const sent = await sendAll(options, corpus, sidecar.dataPort, upstream, {
       alive: () => sidecar.alive(),
       resident: () => residentBytes(sidecar.pid),
@@ -80,23 +56,11 @@ export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
     const alive = sidecar.alive();
     const residentAfter = alive ? residentBytes(sidecar.pid) : 0;
     const exitCode = await sidecar.stop();
-    const errors = sidecar
-      .logs()
-      .slice(before)
-      .filter(({ level }) => level === 'error' || level === 'fatal');
-    return { seed: options.seed, ...sent, alive, exitCode, errors, residentAfter };
+    return { seed: options.seed, ...sent, alive, exitCode, errors: target.errors(), residentAfter };
   } finally {
-    await installation.stop();
+    await target.stop();
     await upstream.stop();
   }
-}
-
-/** The probes that fit into one write, as they are sent. */
-function expandedProbes(values: Parameters<typeof expandProbe>[1]): string[] {
-  const probes = JSON.parse(
-    readFileSync(new URL('../conformance/http_probes.json', import.meta.url), 'utf8'),
-  ) as readonly Probe[];
-  return probes.map(({ raw }) => expandProbe(raw, values)).filter(({ length }) => length < 16 * 1024);
 }
 
 async function sendAll(
