@@ -124,7 +124,7 @@ const figures: Readonly<Record<string, () => Promise<object>>> = {
       (rig) => Promise.resolve(rig.installation.redis.thaw()),
     ),
   aborts: () => aborts(10_000, 4),
-  'hostile-connections': () => hostileConnections(10_000),
+  'hostile-connections': () => hostileConnections(10_000, 500),
   'rate-limit': rateLimit,
   replay,
   timing: () => timing(100_000),

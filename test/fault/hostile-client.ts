@@ -1,7 +1,7 @@
 /**
  * Opens slow and malformed connections from a process of its own, so that whoever measures others is not slowed by it:
- * `hostile-client.ts PORT COUNT PER_SECOND`. Prints how many stood at once when all were opened, and ends when the last
- * is closed by the server.
+ * `hostile-client.ts PORT COUNT PER_SECOND`. Says `ready`, begins when it is told anything, and prints how many stood at
+ * once when the server has closed the last of them.
  */
 import { connect } from 'node:net';
 
@@ -49,9 +49,17 @@ function begin(number: number): void {
   });
 }
 
-const opening = setInterval(() => {
-  for (let step = 0; step < (perSecond * stepMs) / 1000 && opened < count; step += 1) begin(opened++);
-  if (opened < count || open > 0) return;
-  clearInterval(opening);
-  console.log(JSON.stringify({ opened, most }));
-}, stepMs);
+function openAll(): void {
+  const opening = setInterval(() => {
+    for (let step = 0; step < (perSecond * stepMs) / 1000 && opened < count; step += 1) begin(opened++);
+    if (opened < count || open > 0) return;
+    clearInterval(opening);
+    console.log(JSON.stringify({ opened, most }));
+  }, stepMs);
+}
+
+process.stdin.once('data', () => {
+  process.stdin.destroy();
+  openAll();
+});
+console.log('ready');

@@ -123,37 +123,50 @@ function percentile(sorted: readonly number[], share: number): number {
 }
 
 /** Half of `count` connections drip, half are malformed; what requests of others take meanwhile, and before. */
-export async function hostileConnections(count: number): Promise<object> {
+export async function hostileConnections(count: number, openedPerSecond: number): Promise<object> {
   const perSecond = 300;
   const rig = await startFaultRig();
   try {
-    const load = (): PacedLoad => pacedLoad(perSecond, 128, () => rig.send());
-    await rig.burst(3000, '/files/a', 8);
-    const quiet = load();
-    await new Promise((resolve) => setTimeout(resolve, 15_000));
-    const before = await quiet.stop();
-    const loud = load();
     const program = fileURLToPath(new URL('hostile-client.ts', import.meta.url));
-    const port = String(rig.sidecars[0]?.dataPort);
-    const client = spawnTied(process.execPath, ['--import', 'tsx', program, port, String(count), '1500'], {
-      stdio: ['ignore', 'pipe', 'inherit'],
+    const args = [rig.sidecars[0]?.dataPort, count, openedPerSecond].map(String);
+    const client = spawnTied(process.execPath, ['--import', 'tsx', program, ...args], {
+      stdio: ['pipe', 'pipe', 'inherit'],
     });
     let said = '';
     client.stdout?.on('data', (chunk: Buffer) => {
       said += chunk.toString();
     });
-    await once(client, 'exit');
+    await until(() => said.includes('ready'));
+    await rig.burst(3000, '/files/a', 8);
+    const load = (): PacedLoad => pacedLoad(perSecond, 128, () => rig.send());
+    const quiet = load();
+    await quiet.more(perSecond * 15);
+    const before = await quiet.stop();
+    const loud = load();
+    const gone = once(client, 'exit');
+    client.stdin?.end('go');
+    await gone;
     const meanwhile = await loud.stop();
-    const tell = (calls: readonly Call[]): object => {
-      const sorted = calls.map(({ tookMs }) => tookMs).sort((one, other) => one - other);
-      return {
-        requests: calls.length,
-        'not 200': calls.filter(({ status }) => status !== 200).length,
-        'p50, p99 ms': [percentile(sorted, 0.5), percentile(sorted, 0.99)],
-      };
+    const hostile = JSON.parse(said.replace('ready', '')) as object;
+    return {
+      hostile: { ...hostile, 'opened a second': openedPerSecond },
+      'loop of the sidecar, longest s': /^nodejs_eventloop_lag_max_seconds(?:\{.*\})? (\S+)$/m.exec(
+        await rig.metrics(),
+      )?.[1],
+      before: told(before),
+      meanwhile: told(meanwhile),
     };
-    return { hostile: JSON.parse(said) as object, before: tell(before), meanwhile: tell(meanwhile) };
   } finally {
     await rig.stop();
   }
+}
+
+function told(calls: readonly Call[]): object {
+  const sorted = calls.map(({ tookMs }) => tookMs).sort((one, other) => one - other);
+  const outcomes: Record<string, number> = {};
+  for (const { status, slug } of calls) {
+    const outcome = `${status} ${slug}`.trim();
+    outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
+  }
+  return { requests: calls.length, outcomes, 'p50, p99 ms': [percentile(sorted, 0.5), percentile(sorted, 0.99)] };
 }
