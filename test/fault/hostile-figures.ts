@@ -122,43 +122,55 @@ function percentile(sorted: readonly number[], share: number): number {
   return Math.round((sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0) * 100) / 100;
 }
 
-/** Half of `count` connections drip, half are malformed; what requests of others take meanwhile, and before. */
+/**
+ * Half of `count` connections drip, half are malformed. What requests of others take before; while another sidecar gets
+ * these connections, which costs the machine the same; and while their own sidecar gets them.
+ */
 export async function hostileConnections(count: number, openedPerSecond: number): Promise<object> {
   const perSecond = 300;
-  const rig = await startFaultRig();
+  const rig = await startFaultRig({ sidecars: 2 });
   try {
-    const program = fileURLToPath(new URL('hostile-client.ts', import.meta.url));
-    const args = [rig.sidecars[0]?.dataPort, count, openedPerSecond].map(String);
-    const client = spawnTied(process.execPath, ['--import', 'tsx', program, ...args], {
-      stdio: ['pipe', 'pipe', 'inherit'],
-    });
-    let said = '';
-    client.stdout?.on('data', (chunk: Buffer) => {
-      said += chunk.toString();
-    });
-    await until(() => said.includes('ready'));
-    await rig.burst(3000, '/files/a', 8);
     const load = (): PacedLoad => pacedLoad(perSecond, 128, () => rig.send());
+    const under = async (target: Sidecar): Promise<{ hostile: object; others: object }> => {
+      const attack = await startAttack(target, count, openedPerSecond);
+      const loud = load();
+      const hostile = await attack();
+      return { hostile, others: told(await loud.stop()) };
+    };
+    const [victim, other] = rig.sidecars as [Sidecar, Sidecar];
+    await rig.burst(3000, '/files/a', 8);
     const quiet = load();
     await quiet.more(perSecond * 15);
-    const before = await quiet.stop();
-    const loud = load();
-    const gone = once(client, 'exit');
-    client.stdin?.end('go');
-    await gone;
-    const meanwhile = await loud.stop();
-    const hostile = JSON.parse(said.replace('ready', '')) as object;
+    const before = told(await quiet.stop());
     return {
-      hostile: { ...hostile, 'opened a second': openedPerSecond },
-      'loop of the sidecar, longest s': /^nodejs_eventloop_lag_max_seconds(?:\{.*\})? (\S+)$/m.exec(
-        await rig.metrics(),
-      )?.[1],
-      before: told(before),
-      meanwhile: told(meanwhile),
+      'opened a second': openedPerSecond,
+      before,
+      'at another sidecar': await under(other),
+      'at their own': await under(victim),
     };
   } finally {
     await rig.stop();
   }
+}
+
+/** Starts the client of hostile connections; the answer begins, and says what there was when all are closed. */
+async function startAttack(target: Sidecar, count: number, openedPerSecond: number): Promise<() => Promise<object>> {
+  const program = fileURLToPath(new URL('hostile-client.ts', import.meta.url));
+  const args = [target.dataPort, count, openedPerSecond].map(String);
+  const client = spawnTied(process.execPath, ['--import', 'tsx', program, ...args], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  let said = '';
+  client.stdout?.on('data', (chunk: Buffer) => {
+    said += chunk.toString();
+  });
+  await until(() => said.includes('ready'));
+  const gone = once(client, 'exit');
+  return async () => {
+    client.stdin?.end('go');
+    await gone;
+    return JSON.parse(said.replace('ready', '')) as object;
+  };
 }
 
 function told(calls: readonly Call[]): object {
