@@ -3,8 +3,8 @@
  * as done survives a failover.
  *
  * Purpose: a lifecycle write (create, rotate, revoke, …) is answered only when it is confirmed.
- * Algorithm: the write, then WAIT for every replica in service (at least `redisMinReplicas`), then WAITAOF where
- *   the server has one (7.2) and fsyncs its append-only file.
+ * Algorithm: the write, then the wait for its copies (copies.ts): every replica in service (at least
+ *   `redisMinReplicas`) and the append-only file.
  * Concurrency: WAIT speaks of the writes of its own connection. Should the connection have been replaced in between,
  *   a WAIT on the new one would confirm nothing: the connection's generation is compared before and after. On a Cluster
  *   each node that wrote is asked, on the connection that wrote: every write goes through `bind` or `write`, which tell
@@ -17,6 +17,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Cluster, type Redis } from 'ioredis';
 import { OperatorError } from '../core/failure.js';
 import { ClusterNodes } from './cluster-nodes.js';
+import { missingCopies } from './copies.js';
 import { changesChannel, recordFields } from './keys.js';
 import { bindScript, loadScript, type RunScript, type ScriptContract } from './scripts.js';
 import type { RedisConnection } from './target.js';
@@ -171,7 +172,10 @@ export class Store {
       for (const [redis, losses] of writers) {
         let missing: string | null;
         try {
-          missing = await this.#missingCopies(redis);
+          missing = await missingCopies(redis, {
+            replicasMin: this.#options.redisMinReplicas,
+            timeoutMs: this.#options.confirmTimeoutMs ?? 1000,
+          });
         } catch (error) {
           throw notConfirmed(subject, advice, 'Redis gave no answer when asked for its replicas', error);
         }
@@ -230,44 +234,6 @@ export class Store {
     }
     return losses;
   }
-
-  /** Waits for the copies that must have the writes of a connection; answers what is missing, or null. */
-  async #missingCopies(redis: Redis): Promise<string | null> {
-    const timeoutMs = this.#options.confirmTimeoutMs ?? 1000;
-    const state = parseServerState(String(await redis.call('INFO', 'server', 'replication', 'persistence')));
-    const needed = Math.max(this.#options.redisMinReplicas, state.replicasOnline);
-    if (needed > 0) {
-      const reached = await redis.wait(needed, timeoutMs);
-      if (reached < needed) return `${reached} of ${needed} replicas had it after ${timeoutMs} ms`;
-    }
-    if (!state.hasWaitAof || !state.aofEnabled || !(await fsyncs(redis))) return null;
-    // With `appendfsync everysec` the next fsync is up to a second away.
-    const reply = await redis.call('WAITAOF', '1', '0', String(timeoutMs + 800));
-    return Array.isArray(reply) && Number(reply[0]) >= 1 ? null : 'it is not yet on disk';
-  }
-}
-
-/** `appendfsync no` leaves the time of writing to the kernel: there is nothing to wait for. */
-async function fsyncs(redis: Redis): Promise<boolean> {
-  // Managed servers forbid CONFIG; the default is everysec.
-  const reply = await redis.config('GET', 'appendfsync').catch(() => []);
-  return !(Array.isArray(reply) && reply[1] === 'no');
-}
-
-interface ServerState {
-  readonly replicasOnline: number;
-  readonly aofEnabled: boolean;
-  readonly hasWaitAof: boolean;
-}
-
-/** What INFO says of copies. A replica that is still receiving its first copy can confirm nothing and is not counted. */
-export function parseServerState(info: string): ServerState {
-  const [, major = '0', minor = '0'] = /^redis_version:(\d+)\.(\d+)/m.exec(info) ?? [];
-  return {
-    replicasOnline: info.match(/^slave\d+:.*\bstate=online\b/gm)?.length ?? 0,
-    aofEnabled: /^aof_enabled:1/m.test(info),
-    hasWaitAof: Number(major) > 7 || (Number(major) === 7 && Number(minor) >= 2),
-  };
 }
 
 function notConfirmed(subject: string, advice: string, reason: string, cause?: unknown): NotConfirmedError {

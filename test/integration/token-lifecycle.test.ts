@@ -3,7 +3,8 @@ import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { OperatorError } from '../../src/core/failure.js';
 import { changesChannel, keys } from '../../src/redis/keys.js';
-import { NotConfirmedError, parseServerState, StoreUnavailableError } from '../../src/redis/store.js';
+import { parseServerState } from '../../src/redis/copies.js';
+import { NotConfirmedError, StoreUnavailableError } from '../../src/redis/store.js';
 import { parseTenantDraft } from '../../src/tenant/draft.js';
 import { ConflictError, NotFoundError } from '../../src/tenant/refusal.js';
 import { parseTokenChanges } from '../../src/token/draft.js';
@@ -454,7 +455,11 @@ describe('parseServerState', () => {
       replicasOnline: 1,
       aofEnabled: false,
       hasWaitAof: false,
+      aofBytes: 0,
+      aofHeldBytes: 0,
     });
+    const ofFile = 'aof_enabled:1\r\naof_current_size:120\r\naof_base_size:80\r\naof_buffer_length:7\r\n';
+    expect(parseServerState(ofFile)).toMatchObject({ aofEnabled: true, aofBytes: 120, aofHeldBytes: 7 });
     expect(parseServerState('redis_version:7.2.0\r\naof_enabled:1\r\n')).toMatchObject({
       aofEnabled: true,
       hasWaitAof: true,
