@@ -1,7 +1,7 @@
 /** What `tollkeeper doctor` asks where several servers stand in for each other: who they are, and whether they could. */
 import type { Redis } from 'ioredis';
 import { connect } from '../redis/connect.js';
-import type { ClusterTarget, RedisConnection, SentinelTarget } from '../redis/target.js';
+import type { ClusterTarget, HostPort, RedisConnection, SentinelTarget } from '../redis/target.js';
 import { type Check, fail, ok, warn } from './doctor-check.js';
 
 interface CheckedNode {
@@ -12,7 +12,7 @@ interface CheckedNode {
   readonly redis: Redis;
 }
 
-interface NodeGroup {
+export interface NodeGroup {
   /** Checks of all nodes together. */
   readonly shared: readonly Check[];
   readonly nodes: readonly CheckedNode[];
@@ -106,38 +106,121 @@ export async function checkCoverage(redis: Redis): Promise<Check[]> {
   return [warn(check, found, todo)];
 }
 
-/** The primary and the replicas that the Sentinels name, and whether the Sentinels are enough to elect another one. */
+/**
+ * The primary and the replicas that most Sentinels name, whether they are enough to elect another one, and each Sentinel
+ * that gives no answer or names another server.
+ */
 export async function sentinelGroup(target: SentinelTarget): Promise<NodeGroup> {
   const check = 'redis sentinels';
-  for (const { host, port } of target.sentinels) {
-    const sentinel = openSentinel(target, `${host}:${port}`);
-    try {
-      if (!(await answers(sentinel))) continue;
-      const primary = fieldsOf(await sentinel.call('SENTINEL', 'MASTER', target.name));
-      const replicas = (await sentinel.call('SENTINEL', 'REPLICAS', target.name)) as unknown[];
-      const quorum = await sentinel.call('SENTINEL', 'CKQUORUM', target.name).catch((error: Error) => error);
-      const nodes = [primary, ...replicas.map(fieldsOf)].map((fields) => `${fields.get('ip')}:${fields.get('port')}`);
-      const redis = nodes.map((name) => openNode(target, name));
-      return {
-        shared: [
-          quorum instanceof Error
-            ? fail(check, quorum.message, 'Start the missing Sentinels: nobody takes over for a primary that fails.')
-            : ok(check, `enough to elect a primary (${Number(primary.get('num-other-sentinels')) + 1} are known)`),
-          ...(await checkLag(redis[0] as Redis, Number(primary.get('down-after-milliseconds')))),
-        ],
-        nodes: nodes.map((name, at) => ({ name, isPrimary: at === 0, redis: redis[at] as Redis })),
-      };
-    } catch (error) {
-      const todo = 'Allow this user +sentinel on the Sentinels, and see that redisSentinelName is right.';
-      return { shared: [warn(check, `not told: ${(error as Error).message}`, todo)], nodes: [] };
-    } finally {
-      sentinel.disconnect();
-    }
-  }
+  const asked = await Promise.all(target.sentinels.map((sentinel) => askSentinel(target, sentinel)));
+  const silent = asked.filter((each) => each.view === undefined);
+  const views = asked.flatMap(({ name, view }) => (view === undefined ? [] : [{ name, ...view }]));
+  const missing = silent.map(({ name, failure }) =>
+    failure === undefined
+      ? fail(check, `${name} gives no answer`, 'Start it, and see that redisSentinels is right.')
+      : warn(
+          check,
+          `${name}: not told: ${failure}`,
+          'Allow this user +sentinel on it, and see that redisSentinelName and redisSentinelPassword are right.',
+        ),
+  );
+  const named = mostNamed(views.map(({ primary }) => primary));
+  if (named === undefined) return { shared: missing, nodes: [] };
+  const agreeing = views.filter(({ primary }) => primary === named);
+  const [view] = agreeing as [(typeof agreeing)[number]];
+  const others = views
+    .filter(({ primary }) => primary !== named)
+    .map(({ name, primary }) =>
+      warn(
+        check,
+        `${name} names ${primary}, ${agreeing.length} of ${asked.length} name ${named}`,
+        `See SENTINEL MASTER ${target.name} on it: it watches another group, or missed a failover; SENTINEL RESET ` +
+          `${target.name} there makes it look again. Nobody follows it while most name another.`,
+      ),
+    );
+  const nodes = [named, ...view.replicas].map((name, at) => ({
+    name,
+    isPrimary: at === 0,
+    redis: openNode(target, name),
+  }));
   return {
-    shared: [fail(check, 'none answers', 'Start the Sentinels, and see that redisSentinels is right.')],
-    nodes: [],
+    shared: [
+      agreeing.length * 2 > asked.length
+        ? quorumCheck(check, view)
+        : fail(
+            check,
+            `${agreeing.length} of ${asked.length} name the same primary (${named})`,
+            'See that more than half of them run and watch the same group: a server that few name is not to be trusted.',
+          ),
+      ...missing,
+      ...others,
+      ...(await checkLag((nodes[0] as CheckedNode).redis, view.downAfterMs)),
+    ],
+    nodes,
   };
+}
+
+/** What one Sentinel says of the group. */
+interface SentinelView {
+  /** `host:port`. */
+  readonly primary: string;
+  readonly replicas: readonly string[];
+  /** Sentinels it knows, itself included. */
+  readonly known: number;
+  readonly downAfterMs: number;
+  /** Why no primary could be elected; '' when one could. */
+  readonly quorumFault: string;
+}
+
+interface AskedSentinel {
+  readonly name: string;
+  readonly view?: SentinelView;
+  /** Its own word, when it would not say; absent when it did not answer. */
+  readonly failure?: string;
+}
+
+async function askSentinel(target: SentinelTarget, { host, port }: HostPort): Promise<AskedSentinel> {
+  const name = `${host}:${port}`;
+  const sentinel = openSentinel(target, name);
+  let refusal = '';
+  sentinel.on('error', (error: Error) => {
+    if (/NOAUTH|WRONGPASS|NOPERM/.test(error.message)) refusal = error.message;
+  });
+  try {
+    if (!(await answers(sentinel))) return refusal === '' ? { name } : { name, failure: refusal };
+    const primary = fieldsOf(await sentinel.call('SENTINEL', 'MASTER', target.name));
+    const replicas = (await sentinel.call('SENTINEL', 'REPLICAS', target.name)) as unknown[];
+    const quorum = await sentinel.call('SENTINEL', 'CKQUORUM', target.name).catch((error: Error) => error);
+    return {
+      name,
+      view: {
+        primary: addressIn(primary),
+        replicas: replicas.map((reply) => addressIn(fieldsOf(reply))),
+        known: Number(primary.get('num-other-sentinels')) + 1,
+        downAfterMs: Number(primary.get('down-after-milliseconds')),
+        quorumFault: quorum instanceof Error ? quorum.message : '',
+      },
+    };
+  } catch (error) {
+    return { name, failure: (error as Error).message };
+  } finally {
+    sentinel.disconnect();
+  }
+}
+
+function quorumCheck(check: string, { quorumFault, known }: SentinelView): Check {
+  if (quorumFault === '') return ok(check, `enough to elect a primary (${known} are known)`);
+  return fail(check, quorumFault, 'Start the missing Sentinels: nobody takes over for a primary that fails.');
+}
+
+function addressIn(fields: ReadonlyMap<string, string>): string {
+  return `${fields.get('ip')}:${fields.get('port')}`;
+}
+
+/** What most of them name, of equals the first; undefined of none. */
+function mostNamed(names: readonly string[]): string | undefined {
+  const votes = (name: string): number => names.filter((other) => other === name).length;
+  return names.toSorted((one, other) => votes(other) - votes(one))[0];
 }
 
 /** A primary that is cut off must have stopped before the others may have another one. */

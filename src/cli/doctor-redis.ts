@@ -7,7 +7,7 @@ import { readInstallation } from '../redis/meta.js';
 import { displayTarget, type RedisConnection, type RedisTarget } from '../redis/target.js';
 import { type Check, fail, ok, warn } from './doctor-check.js';
 import { checkMasterKey } from './doctor-master-key.js';
-import { answers, checkCoverage, clusterGroup, joined, sentinelGroup } from './doctor-nodes.js';
+import { answers, checkCoverage, clusterGroup, joined, type NodeGroup, sentinelGroup } from './doctor-nodes.js';
 
 /** Beyond these, in ms, limits and expiry are decided on another time than the one people see. */
 const clockWarnMs = 2000;
@@ -23,6 +23,8 @@ export async function checkRedis(config: Config): Promise<Check[]> {
       await checkInstallation(redis),
       await checkSecrets(redis, config),
     ],
+    // Who names which server is what there is to know then.
+    async (target) => (target.kind === 'sentinel' ? checkNodes(await sentinelGroup(target), target, config) : []),
   );
   if (config.logRedisUrl === undefined) return checks;
   const ofLog = await withRedis(
@@ -39,15 +41,18 @@ async function withRedis(
   name: string,
   settings: () => RedisTarget,
   checks: (redis: RedisConnection, target: RedisTarget) => Promise<Check[]>,
+  /** What else can be looked at when no connection can be used. */
+  otherwise: (target: RedisTarget) => Promise<Check[]> = () => Promise.resolve([]),
 ): Promise<Check[]> {
   let redis: RedisConnection;
-  let target: RedisTarget;
+  let target: RedisTarget | undefined;
   try {
     target = settings();
     redis = await connectOrFail(target);
   } catch (error) {
-    if (error instanceof OperatorError) return [fail(name, 'cannot be used', error.message)];
-    throw error;
+    if (!(error instanceof OperatorError)) throw error;
+    const unusable = fail(name, 'cannot be used', error.message);
+    return target === undefined ? [unusable] : [unusable, ...(await otherwise(target))];
   }
   try {
     return [ok(name, displayTarget(target)), ...(await checks(redis, target))];
@@ -59,9 +64,13 @@ async function withRedis(
 async function checkServers(redis: RedisConnection, target: RedisTarget, config: Config): Promise<Check[]> {
   const needed = minReplicas(config);
   const isOneServer = target.kind !== 'cluster' && target.kind !== 'sentinel';
-  if (isOneServer) return checkServer(redis, needed, minReplicasAdvice);
+  if (isOneServer) return checkServer(redis, needed, minReplicasAdvice, replicaAdvice);
   const group = target.kind === 'cluster' ? await clusterGroup(redis, target) : await sentinelGroup(target);
-  const { shared, nodes } = group;
+  return checkNodes(group, target, config);
+}
+
+async function checkNodes({ shared, nodes }: NodeGroup, target: RedisTarget, config: Config): Promise<Check[]> {
+  const needed = minReplicas(config);
   const ofNodes = await Promise.all(
     nodes.map(async ({ name, isPrimary, redis: node }) => {
       try {
@@ -71,7 +80,9 @@ async function checkServers(redis: RedisConnection, target: RedisTarget, config:
         }
         // A Cluster's primary that is cut off stops by itself.
         const advice = target.kind === 'cluster' ? '' : minReplicasAdvice;
-        const checks = isPrimary ? await checkServer(node, needed, advice) : await checkReplica(node);
+        const checks = isPrimary
+          ? await checkServer(node, needed, advice, namedReplicaAdvice)
+          : await checkReplica(node);
         const coverage = target.kind === 'cluster' ? await checkCoverage(node) : [];
         return { name, checks: [ok('redis nodes', 'answers'), ...checks, ...coverage] };
       } finally {
@@ -85,15 +96,28 @@ async function checkServers(redis: RedisConnection, target: RedisTarget, config:
 const minReplicasAdvice =
   'Set "min-replicas-to-write 1": a primary that is cut off then stops taking changes that get lost.';
 
-/** Everything of a server that takes writes. `advice`: about min-replicas-to-write 0; '' where it is right. */
-async function checkServer(redis: RedisConnection, needed: number, advice: string): Promise<Check[]> {
+const replicaAdvice = 'Point TOLLKEEPER_REDIS_URL at the primary: replicas refuse writes.';
+const namedReplicaAdvice =
+  'It is named as the primary and is none: see SENTINEL MASTER on each Sentinel; a failover may be under way, or they watch ' +
+  'the wrong server (SENTINEL REMOVE, then SENTINEL MONITOR).';
+
+/**
+ * Everything of a server that takes writes. `advice`: about min-replicas-to-write 0; '' where it is right.
+ * `ifReplica`: what to do where it is a replica.
+ */
+async function checkServer(
+  redis: RedisConnection,
+  needed: number,
+  advice: string,
+  ifReplica: string,
+): Promise<Check[]> {
   const info = await readInfo(redis);
   return [
     checkVersion('redis version', info),
     await checkScripts(redis),
     await checkPersistence(redis, info),
     checkEviction(info),
-    await checkReplicas(redis, info, needed, advice),
+    await checkReplicas(redis, info, needed, advice, ifReplica),
     await checkClock(redis),
   ];
 }
@@ -221,11 +245,17 @@ function checkEviction(info: Info): Check {
   return warn(check, `${policy}, memory ${Math.round(usedShare * 100)} % used`, todo);
 }
 
-async function checkReplicas(redis: RedisConnection, info: Info, needed: number, advice: string): Promise<Check> {
+async function checkReplicas(
+  redis: RedisConnection,
+  info: Info,
+  needed: number,
+  advice: string,
+  ifReplica: string,
+): Promise<Check> {
   const check = 'redis replicas';
   if (isRefusal(info)) return notTold(check, info, '+info');
   if (info.get('role') === 'slave') {
-    return fail(check, 'this Redis is a replica', 'Point TOLLKEEPER_REDIS_URL at the primary: replicas refuse writes.');
+    return fail(check, 'this Redis is a replica', ifReplica);
   }
   const connected = Number(info.get('connected_slaves') ?? 0);
   if (connected < needed) {

@@ -39,8 +39,8 @@ export interface FailoverRig {
   token(tenant: string, fields?: object, tokens?: TokenRepository): Promise<IssuedSecret>;
   /** Sends one request with a token to a sidecar (the first). */
   send(secret: string, sidecar?: number, path?: string): Promise<Call>;
-  /** Sends requests over all sidecars, `atOnce` at a time, until it is stopped. */
-  keepSending(secret: string, atOnce: number): { stop(): Promise<readonly Call[]> };
+  /** Sends requests over all sidecars, or to one, `atOnce` at a time, until it is stopped. */
+  keepSending(secret: string, atOnce: number, sidecar?: number): { stop(): Promise<readonly Call[]> };
   /** Sends until one request is answered `status`; answers how long that took, ms. */
   untilAnswered(secret: string, status: number): Promise<number>;
   readiness(sidecar?: number): Promise<{ readonly status: number; readonly text: string }>;
@@ -124,13 +124,13 @@ export async function startFailoverRig(
     repositories,
     token,
     send,
-    keepSending(secret, atOnce) {
+    keepSending(secret, atOnce, sidecar) {
       const calls: Call[] = [];
       let going = true;
       let number = 0;
       const sender = async (): Promise<void> => {
         while (going && !isOver) {
-          const answer = await send(secret, number++);
+          const answer = await send(secret, sidecar ?? number++);
           calls.push(answer);
           // A client that was refused waits a little, as `Retry-After` asks: a flood of refusals would load the machine.
           if (answer.status === 503) await delay(20);

@@ -2,7 +2,10 @@
 import { describe, expect, type TestContext, test } from 'vitest';
 import { NotConfirmedError, Store, StoreUnavailableError } from '../../src/redis/store.js';
 import { TokenRepository } from '../../src/token/repository.js';
+import type { Check } from '../../src/cli/doctor-check.js';
+import { runCommand } from '../support/cli.js';
 import { startFaultProxy } from '../support/fault-proxy.js';
+import type { RedisServer } from '../support/redis.js';
 import { freePort } from '../support/ports.js';
 import { type SentinelGroup, startSentinelGroup } from '../support/redis-sentinel.js';
 import { until } from '../support/until.js';
@@ -25,6 +28,11 @@ const startRig = async (
   const rig = await startFailoverRig(env, group.servers, sidecars);
   onTestFinished(() => rig.stop());
   return rig;
+};
+
+const doctor = async (env: Readonly<Record<string, string>>): Promise<Check[]> => {
+  const { stdout } = await runCommand(['doctor', '--json'], env);
+  return (JSON.parse(stdout) as { checks: Check[] }).checks;
 };
 
 // They wait for elections most of the time: at once they take little more than one of them.
@@ -78,6 +86,79 @@ describe.concurrent('behind Sentinels', () => {
     await victim.kill();
     await until(async () => (await group.primary()) !== victim, 60_000);
     await rig.untilAnswered(secret, 200);
+  }, 180_000);
+
+  test('a Sentinel that names a replica keeps nobody from the primary, and doctor says which it is; alone it is no primary to anybody', async (context) => {
+    const group = await startGroup(context);
+    const replica = group.servers[1] as RedisServer;
+    const stranger = await group.startStranger(replica.port);
+    const rig = await startRig(context, group, 1, `${stranger},${group.sentinels}`);
+    const { secret } = await rig.token('acme');
+    expect((await rig.send(secret)).status).toBe(200);
+    const sentinelChecks = (await doctor(rig.env)).filter(({ check }) => check === 'redis sentinels');
+    expect(sentinelChecks.map(({ status, found }) => [status, found])).toEqual([
+      // Sentinels of one server hear of each other, whichever they take it for.
+      ['ok', expect.stringMatching(/^enough to elect a primary \([34] are known\)$/)],
+      ['warn', `${stranger} names 127.0.0.1:${replica.port}, 3 of 4 name 127.0.0.1:${group.link.port}`],
+      // Here no machine is cut off, and the Sentinels shall be quick.
+      ['warn', 'min-replicas-max-lag 3 s, down-after-milliseconds 1000'],
+    ]);
+
+    const alone = await doctor({ ...rig.env, TOLLKEEPER_REDIS_SENTINELS: stranger });
+    expect(alone.find(({ check }) => check === 'redis')).toMatchObject({ status: 'fail', found: 'cannot be used' });
+    expect(alone.find(({ check }) => check === 'redis replicas')).toMatchObject({
+      status: 'fail',
+      found: `127.0.0.1:${replica.port}: this Redis is a replica`,
+    });
+  }, 180_000);
+
+  test('doctor says which Sentinels are silent, that one names a dead primary, and that no majority names any', async (context) => {
+    const group = await startGroup(context);
+    const rig = await startRig(context, group);
+    const deadPort = await freePort();
+    const stranger = await group.startStranger(deadPort);
+    const silent = `127.0.0.1:${await freePort()}`;
+    const [first] = group.sentinels.split(',');
+    const checks = await doctor({ ...rig.env, TOLLKEEPER_REDIS_SENTINELS: `${stranger},${silent},${first}` });
+    const found = checks.filter(({ check }) => check === 'redis sentinels').map((check) => check.found);
+    expect(found).toContain(`${silent} gives no answer`);
+    expect(found.filter((text) => text.startsWith('1 of 3 name the same primary'))).toHaveLength(1);
+    expect(found.filter((text) => text.includes(`names 127.0.0.1:`))).toHaveLength(1);
+  }, 180_000);
+
+  test('a sidecar that hears only the Sentinel on the side of the minority admits nobody once the others may have elected, and follows them when it hears them', async (context) => {
+    const group = await startGroup(context);
+    const [old] = group.servers as [RedisServer];
+    // On that side: the old primary by its own address, and one Sentinel that knows it so.
+    const near = await group.startStranger(old.port);
+    const far = await Promise.all(
+      group.sentinels.split(',').map(async (sentinel) => {
+        const proxy = await startFaultProxy({ port: Number(sentinel.split(':')[1]) });
+        context.onTestFinished(() => proxy.stop());
+        return proxy;
+      }),
+    );
+    const rig = await startRig(context, group);
+    const token = await rig.token('acme');
+    const heard = [near, ...far.map(({ port }) => `127.0.0.1:${port}`)].join(',');
+    await rig.another({ TOLLKEEPER_REDIS_SENTINELS: heard });
+    expect((await rig.send(token.secret, 1)).status).toBe(200);
+
+    for (const link of [...far, group.link]) link.fail({ kind: 'stalled' });
+    await until(async () => (await group.primary()) !== old, 60_000);
+    await until(async () => {
+      const { tokens } = await rig.open();
+      return tokens.revoke(token.record.id).then(
+        () => true,
+        () => false,
+      );
+    }, 60_000);
+    // Confirmed on the other side: from here on nobody may be admitted here.
+    const load = rig.keepSending(token.secret, 2, 1);
+    for (const link of [...far, group.link]) link.fail({ kind: 'none' });
+    await until(async () => (await rig.send(token.secret, 1)).slug === 'token-revoked', 60_000);
+    const calls = await load.stop();
+    expect(calls.filter(({ status }) => status === 200)).toEqual([]);
   }, 180_000);
 
   test('a primary that is cut off from the others answers 503 and takes no change; the others go on, and what they revoked holds', async (context) => {

@@ -2,6 +2,7 @@
  * A real Redis Cluster on this machine: three primaries and a replica of each, with timeouts as low as they go. Faults
  * are signals to real processes; slots are moved by the steps of the Cluster specification.
  */
+import { readFileSync } from 'node:fs';
 import { Redis } from 'ioredis';
 import { freePort } from './ports.js';
 import { type RedisServer, startRedis } from './redis.js';
@@ -35,9 +36,16 @@ export interface RedisCluster {
   stop(): Promise<void>;
 }
 
+/** How nodes are entered. */
+export interface NodeAccess {
+  /** Of `makeCertificates`: nodes speak TLS only, with each other too. */
+  readonly certificates: string;
+  readonly password: string;
+}
+
 /** Starts the six nodes and answers when the cluster is healthy. `args`: of every redis-server. */
-export async function startRedisCluster(args: readonly string[] = []): Promise<RedisCluster> {
-  const started = await Promise.all(Array.from({ length: 6 }, () => startNode(args)));
+export async function startRedisCluster(args: readonly string[] = [], access?: NodeAccess): Promise<RedisCluster> {
+  const started = await Promise.all(Array.from({ length: 6 }, () => startNode(args, access)));
   const servers = started.map(({ server }) => server);
   const names = servers.map(({ port }) => `127.0.0.1:${port}`);
   await join(started);
@@ -48,8 +56,13 @@ export async function startRedisCluster(args: readonly string[] = []): Promise<R
     return found;
   };
   // A question to a server that was killed is answered by an error at once, and asked of another one.
-  const clients = servers.map(({ port }) => {
-    const options = { maxRetriesPerRequest: 0, enableOfflineQueue: false, commandTimeout: 1000 } as const;
+  const clients = servers.map(({ port, caFile }) => {
+    const options = {
+      maxRetriesPerRequest: 0,
+      enableOfflineQueue: false,
+      commandTimeout: 1000,
+      ...(access === undefined ? {} : { password: access.password, tls: { ca: readFileSync(caFile) } }),
+    } as const;
     const client = new Redis({ port, host: '127.0.0.1', ...options, retryStrategy: () => 50 });
     client.on('error', () => {});
     return client;
@@ -127,14 +140,19 @@ export async function startRedisCluster(args: readonly string[] = []): Promise<R
   }
 }
 
-async function startNode(args: readonly string[]): Promise<{ server: RedisServer; busPort: number }> {
+async function startNode(
+  args: readonly string[],
+  access: NodeAccess | undefined,
+): Promise<{ server: RedisServer; busPort: number }> {
   const [port, busPort] = [await freePort(), await freePort()];
   const own = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '1000', '--cluster-replica-validity-factor', '0'];
   const replication = ['--repl-diskless-sync-delay', '0', '--repl-ping-replica-period', '1'];
   // Else a primary that is away stops all others too.
   const alone = ['--cluster-require-full-coverage', 'no'];
   const bus = ['--cluster-port', String(busPort)];
-  return { server: await startRedis({ port, args: [...own, ...bus, ...alone, ...replication, ...args] }), busPort };
+  const tls = access === undefined ? [] : ['--tls-cluster', 'yes'];
+  const all = [...own, ...bus, ...alone, ...replication, ...tls, ...args];
+  return { server: await startRedis({ ...access, port, args: all }), busPort };
 }
 
 const slotCount = 16_384;

@@ -3,14 +3,14 @@
  * they go. Replicas and Sentinels reach the first primary through a proxy that can cut it off from them.
  */
 import type { ChildProcess } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { type FaultProxy, startFaultProxy } from './fault-proxy.js';
 import { freePort } from './ports.js';
 import { endProcess, spawnTied } from './process.js';
-import { type RedisServer, redisServerProgram, startRedis } from './redis.js';
+import { type RedisServer, redisServerProgram, startRedis, tlsSettings } from './redis.js';
 import { until } from './until.js';
 
 export interface SentinelGroup {
@@ -34,8 +34,19 @@ export interface SentinelGroup {
 
 const groupName = 'tollkeeper';
 
+/** How servers and Sentinels are entered. */
+export interface SentinelAccess {
+  /** Of {@link makeCertificates}: everything speaks TLS only. */
+  readonly certificates: string;
+  readonly password: string;
+  readonly sentinelPassword: string;
+}
+
 /** Starts six processes and answers when the group is healthy. `args`: of every redis-server. */
-export async function startSentinelGroup(args: readonly string[] = []): Promise<SentinelGroup> {
+export async function startSentinelGroup(
+  args: readonly string[] = [],
+  access?: SentinelAccess,
+): Promise<SentinelGroup> {
   const dir = mkdtempSync(join(tmpdir(), 'tk-sentinel-'));
   const ports = [await freePort(), await freePort(), await freePort()];
   const [primaryPort = 0] = ports;
@@ -45,7 +56,8 @@ export async function startSentinelGroup(args: readonly string[] = []): Promise<
   const servers = await Promise.all(
     ports.map((port, at) => {
       const follows = at === 0 ? [] : ['--replicaof', '127.0.0.1', String(link.port)];
-      return startRedis({ port, args: [...common, '--replica-announce-port', String(known[at]), ...follows] });
+      const own = access === undefined ? {} : { certificates: access.certificates, password: access.password };
+      return startRedis({ ...own, port, args: [...common, '--replica-announce-port', String(known[at]), ...follows] });
     }),
   );
   const clients = servers.map((server) => server.client());
@@ -59,8 +71,8 @@ export async function startSentinelGroup(args: readonly string[] = []): Promise<
   // nobody after a failover, and the new primary, without a replica, takes no writes.
   await until(() => isFollowed(0), 60_000);
   const sentinelPorts = [await freePort(), await freePort(), await freePort()];
-  const sentinels = await Promise.all(sentinelPorts.map((port) => startSentinel(dir, port, link.port)));
-  const asked = sentinelPorts.map((port) => new Redis({ port, host: '127.0.0.1' }));
+  const sentinels = await Promise.all(sentinelPorts.map((port) => startSentinel(dir, port, link.port, access)));
+  const asked = sentinelPorts.map((port) => new Redis({ port, host: '127.0.0.1', ...clientAccess(access) }));
   for (const client of asked) client.on('error', () => {});
 
   /** What each Sentinel says; one that does not answer says nothing. */
@@ -105,7 +117,7 @@ export async function startSentinelGroup(args: readonly string[] = []): Promise<
     healthy,
     async startStranger(primaryPort) {
       const port = await freePort();
-      sentinels.push(await startSentinel(dir, port, primaryPort));
+      sentinels.push(await startSentinel(dir, port, primaryPort, access));
       return `127.0.0.1:${port}`;
     },
     async rejoin(server) {
@@ -126,16 +138,35 @@ export async function startSentinelGroup(args: readonly string[] = []): Promise<
   };
 }
 
-async function startSentinel(dir: string, port: number, primaryPort: number): Promise<ChildProcess> {
+function clientAccess(access: SentinelAccess | undefined): { password?: string; tls?: { ca: Buffer } } {
+  if (access === undefined) return {};
+  return { password: access.sentinelPassword, tls: { ca: readFileSync(join(access.certificates, 'ca.pem')) } };
+}
+
+async function startSentinel(
+  dir: string,
+  port: number,
+  primaryPort: number,
+  access: SentinelAccess | undefined,
+): Promise<ChildProcess> {
   const file = join(dir, `sentinel-${port}.conf`);
+  const tls = access === undefined ? {} : tlsSettings(access.certificates, port);
   const settings = [
-    `port ${port}`,
+    `port ${access === undefined ? port : 0}`,
+    ...Object.entries(tls).map(([name, value]) => `${name} ${value}`),
     'bind 127.0.0.1',
     `dir ${dir}`,
     `sentinel monitor ${groupName} 127.0.0.1 ${primaryPort} 2`,
     `sentinel down-after-milliseconds ${groupName} 1000`,
     `sentinel failover-timeout ${groupName} 3000`,
     `sentinel parallel-syncs ${groupName} 2`,
+    ...(access === undefined
+      ? []
+      : [
+          `requirepass ${access.sentinelPassword}`,
+          `sentinel sentinel-pass ${access.sentinelPassword}`,
+          `sentinel auth-pass ${groupName} ${access.password}`,
+        ]),
   ];
   writeFileSync(file, `${settings.join('\n')}\n`);
   const child = spawnTied(redisServerProgram(), [file, '--sentinel'], { stdio: ['ignore', 'pipe', 'pipe'] });

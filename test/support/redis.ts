@@ -26,6 +26,10 @@ export interface RedisOptions {
   readonly port?: number;
   /** Listen with TLS on a loopback port (implies `tcp`); `caFile` verifies the certificate. */
   readonly tls?: boolean;
+  /** What {@link makeCertificates} made, for servers that trust each other (implies `tls`). */
+  readonly certificates?: string;
+  /** Password of the default user, and of the primary that this server follows. */
+  readonly password?: string;
 }
 
 export interface RedisServer {
@@ -65,9 +69,11 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
   const dir = options.dir ?? mkdtempSync(join(tmpdir(), 'tk-redis-'));
   const dataDir = join(dir, 'data');
   const socketPath = join(dir, 'redis.sock');
-  const tls = options.tls === true;
+  const tls = options.tls === true || options.certificates !== undefined;
+  const certificates = options.certificates ?? dir;
+  const { password } = options;
   const port = options.port ?? (options.tcp === true || tls ? await freePort() : 0);
-  const caFile = tls ? makeCertificates(dir) : '';
+  const caFile = !tls ? '' : options.certificates === undefined ? makeCertificates(dir) : join(certificates, 'ca.pem');
   const url = tls ? `rediss://localhost:${port}` : port > 0 ? `redis://127.0.0.1:${port}` : `unix://${socketPath}`;
 
   const clients = new Set<Redis>();
@@ -83,7 +89,8 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
       bind: '127.0.0.1',
       port: String(tls ? 0 : port),
       ...(port === 0 ? { unixsocket: socketPath } : {}),
-      ...(tls ? tlsSettings(dir, port) : {}),
+      ...(tls ? tlsSettings(certificates, port) : {}),
+      ...(password === undefined ? {} : { requirepass: password, masterauth: password }),
       ...(options.appendonly === true ? { appendonly: 'yes', appendfsync: 'always' } : {}),
     };
     const settingArgs = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
@@ -98,12 +105,14 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
   };
 
   const connection = (): Redis => {
+    const access = password === undefined ? {} : { password };
     const redis =
       port === 0
-        ? new Redis({ path: socketPath })
+        ? new Redis({ path: socketPath, ...access })
         : new Redis({
             port,
             host: tls ? 'localhost' : '127.0.0.1',
+            ...access,
             ...(tls ? { tls: { ca: readFileSync(caFile) } } : {}),
           });
     redis.on('error', () => {}); // a killed server is what some tests are about
@@ -161,18 +170,20 @@ function announced(child: ChildProcess): Promise<void> {
   });
 }
 
-function tlsSettings(dir: string, port: number): Record<string, string> {
+/** Settings of a redis-server, or a Sentinel, that listens with TLS and reaches others so. */
+export function tlsSettings(dir: string, port: number): Record<string, string> {
   return {
     'tls-port': String(port),
     'tls-auth-clients': 'no',
+    'tls-replication': 'yes',
     'tls-ca-cert-file': join(dir, 'ca.pem'),
     'tls-cert-file': join(dir, 'server.pem'),
     'tls-key-file': join(dir, 'server.key'),
   };
 }
 
-/** A CA and a certificate for localhost in `dir`; answers the CA's file. */
-function makeCertificates(dir: string): string {
+/** A CA and a certificate for localhost and 127.0.0.1 in `dir`; answers the CA's file. */
+export function makeCertificates(dir: string): string {
   const openssl = findExecutable('openssl');
   if (openssl === undefined) throw new Error('TLS tests need openssl on PATH: install it');
   const request = (name: string, subject: string, ...extra: readonly string[]): void => {
