@@ -48,7 +48,10 @@ test('an unexpected answer misses the target unless something else stood still j
   });
   expect(judgeAnswers([], []).judged.verdict).toBe('met');
   expect(judgeAnswers([call], []).judged.verdict).toBe('missed');
-  expect(judgeAnswers([call], [still(0, 900)]).judged.verdict).toBe('missed');
+  expect(judgeAnswers([call], [still(-900, -100)]).judged.verdict).toBe('missed');
+  expect(judgeAnswers([call], [still(1200, 1300)]).judged.verdict).toBe('missed');
+  // The breaker may be open for a while.
+  expect(judgeAnswers([call], [still(0, 900)]).judged.verdict).toBe('not judged');
   expect(judgeAnswers([call], [still(1050, 1090)]).judged.verdict).toBe('not judged');
   expect(judgeAnswers([call, { ...call, startedAtMs: 5000 }], [still(1050, 1090)])).toMatchObject({
     unexplained: [{ startedAtMs: 5000 }],

@@ -36,8 +36,7 @@ const senders = 192;
 /** What is not answered by then hangs until the idle timeout of the binding: it is given up, ms. */
 const patienceMs = 120;
 /** Much of what is sent fails to authenticate; none of it may hide behind a limit. */
-// A heap with room is not collected: with little of it, what stays is what is held.
-const unlimited = { TOLLKEEPER_AUTH_FAILURE_LIMIT: '0', NODE_OPTIONS: '--max-old-space-size=64' };
+const unlimited = { TOLLKEEPER_AUTH_FAILURE_LIMIT: '0' };
 
 /** Starts Redis, upstream and sidecar, and stops them. */
 export async function runFuzz(options: FuzzOptions): Promise<FuzzResult> {
