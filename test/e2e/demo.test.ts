@@ -5,6 +5,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { usableCores } from '../../src/config/usable-cores.js';
 import { childEnvironment, mainScript, runCommand } from '../support/cli.js';
 import { endProcess, spawnTied } from '../support/process.js';
 
@@ -97,6 +98,14 @@ describe('a demo that runs', () => {
     expect(mode).toBe('600');
     const log = readFileSync(join(folder, '.tollkeeper/tollkeeper.log'), 'utf8');
     for (const secret of Object.values(demo.facts.tokens)) expect(log).not.toContain(secret);
+  });
+
+  test('it has a worker for each core, whose lines are in its log and not on the terminal', () => {
+    const log = readFileSync(join(folder, '.tollkeeper/tollkeeper.log'), 'utf8');
+    const cores = usableCores();
+    expect(log).toContain(`"workers":${cores}`);
+    if (cores > 1) expect(log).toContain(`"worker":${cores}`);
+    expect(demo.output.trim().split('\n')).toHaveLength(1);
   });
 });
 

@@ -7,7 +7,7 @@ import { until } from '../support/until.js';
 import { defaultWorkers } from '../support/workers.js';
 import { startFaultRig } from './fault-rig.js';
 import type { Call } from './history.js';
-import type { LoadShape } from './lifecycle-figures.js';
+import { direct, type LoadShape } from './lifecycle-figures.js';
 import { pacedLoad } from './paced-load.js';
 
 const patient = { ...defaultWorkers, TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '20000' };
@@ -47,7 +47,7 @@ export interface SkewFigure {
 
 /** Sidecars whose clocks are wrong by -301 and +301 s, beside one that is right: each signature by the clock of Redis. */
 export async function clockSkew({ requests, perSecond }: LoadShape): Promise<SkewFigure> {
-  const rig = await startFaultRig({ env: patient });
+  const rig = await startFaultRig({ carry: direct, env: patient });
   try {
     const signer = await rig.installation.token('acme', '--scopes', 'files', '--mode', 'hmac', '--limit', '1000000');
     const library = faketime();
@@ -119,6 +119,7 @@ export async function clockJumps(
   };
   setClock('+0');
   const rig = await startFaultRig({
+    carry: direct,
     env: patient,
     token: ['--limit', String(limit), '--window', String(windowS)],
     redis: {

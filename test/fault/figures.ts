@@ -130,8 +130,8 @@ const figures: Readonly<Record<string, () => Promise<object>>> = {
   timing: () => timing(100_000),
   revoke: () => revoke(10_000),
   memory,
-  'sigterm, requests handed over': () => whereHandedOver('the.sigterm({ requests: 100_000, perSecond: 5000 }, 10)'),
-  'sigterm, requests not handed over': () => sigterm({ requests: 100_000, perSecond: 5000 }, 10),
+  'sigterm, requests handed over': () => whereHandedOver('the.sigterm({ requests: 100_000, perSecond: 5000 }, 4)'),
+  'sigterm, requests not handed over': () => sigterm({ requests: 100_000, perSecond: 5000 }, 4),
   sigkill: () => sigkill({ requests: 40_000, perSecond: 5000 }, 100),
   'rolling-restart, kept connections': () => rollingRestart({ requests: 100_000, perSecond: 2000 }, 'kept'),
   'rolling-restart, fresh connections, requests handed over': () =>

@@ -45,6 +45,8 @@ describe('a restart of the workers (SIGUSR2)', () => {
     expect(old.filter(isAlive)).toEqual([]);
     expect(new Set(workerPids(sidecar)).size).toBe(4);
     expect(await requestsCounted(sidecar)).toBe(sent);
+    expect(await sample(sidecar, 'tollkeeper_request_duration_seconds_count')).toBe(sent);
+    expect(await sample(sidecar, 'tollkeeper_request_duration_seconds_bucket{le="+Inf"}')).toBe(sent);
     expect(await sample(sidecar, 'tollkeeper_worker_events_total{event="restarted"}')).toBe(2);
   });
 
