@@ -18,9 +18,14 @@ export interface Gap {
   timeMs: number;
 }
 
+/** With so little memory that the process might end, no more entries than these wait: requests come first. */
+const entriesMaxWhenShort = 1000;
+
 /** Places for entries that several buffers share. */
 export interface Room {
   used: number;
+  /** Whether memory is short; asked only when many entries wait. */
+  readonly isShort: () => boolean;
 }
 
 export class EntryBuffer {
@@ -33,7 +38,7 @@ export class EntryBuffer {
   #gaps = new Map<string, Gap>();
 
   /** `entriesMax` bounds what waits and what has been taken but not {@link settle}d, in all buffers of the room. */
-  constructor(entriesMax: number, room: Room = { used: 0 }) {
+  constructor(entriesMax: number, room: Room = { used: 0, isShort: () => false }) {
     this.#entriesMax = entriesMax;
     this.#room = room;
   }
@@ -55,7 +60,8 @@ export class EntryBuffer {
 
   /** Takes the entry, or counts it as dropped and answers false. */
   push(entry: LogEntry): boolean {
-    if (this.#room.used >= this.#entriesMax) {
+    const { used } = this.#room;
+    if (used >= this.#entriesMax || (used >= entriesMaxWhenShort && this.#room.isShort())) {
       this.#drop(entry);
       return false;
     }

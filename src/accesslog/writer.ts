@@ -28,6 +28,8 @@ export interface AccessLogOptions {
   readonly streamMaxEntries: number;
   readonly bufferMaxEntries: number;
   readonly flushIntervalMs: number;
+  /** Whether memory is so short that entries are dropped (counted, with a gap record) rather than held for long. */
+  readonly memoryIsShort?: () => boolean;
   readonly metrics: Pick<Metrics, 'logEntries' | 'storeError'>;
   readonly logger: Pick<Logger, 'info' | 'warn'>;
 }
@@ -53,7 +55,7 @@ export class AccessLog implements LaneOwner {
   readonly run: RunScript;
   readonly writer = randomBytes(9).toString('base64url');
   readonly records = new RecordNumbers(this.writer.slice(0, 8));
-  readonly room: Room = { used: 0 };
+  readonly room: Room;
   /** On one server. */
   readonly #everybody: Lane | undefined;
   /** On a Cluster: a script's keys lie in one slot, so each tenant (by its name in the keys) has a lane while it calls. */
@@ -73,6 +75,7 @@ export class AccessLog implements LaneOwner {
   /** @throws Error when lua/log-append.lua disagrees with this wrapper: a bug, found at the start. */
   constructor(options: AccessLogOptions) {
     this.options = options;
+    this.room = { used: 0, isShort: options.memoryIsShort ?? (() => false) };
     this.run = bindScript(options.redis, loadScript(logAppend));
     if (!(options.redis instanceof Cluster)) this.#everybody = new Lane(this, everybody, 0);
     this.#interval = setInterval(this.#pump, options.flushIntervalMs);

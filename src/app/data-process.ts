@@ -122,6 +122,7 @@ export class DataProcess {
       streamMaxEntries: config.logStreamMaxEntries,
       bufferMaxEntries: config.logBufferMaxEntries,
       flushIntervalMs: config.logFlushIntervalMs,
+      memoryIsShort: () => overload.heapIsShort,
       metrics,
       logger,
     });

@@ -7,7 +7,8 @@ import type { BodyBudget } from './body-budget.js';
 import { heapUse } from './heap-use.js';
 
 const sampleIntervalMs = 50;
-/** See heap-use.ts. */
+/** See heap-use.ts. Entries of the log give way before requests do. */
+const heapUseShort = 0.7;
 const heapUseMax = 0.85;
 
 export class Overload {
@@ -16,7 +17,7 @@ export class Overload {
   readonly #budget: BodyBudget;
   readonly #heapUse: () => number;
   readonly #timer: NodeJS.Timeout;
-  #heapIsFull = false;
+  #heapUsed = 0;
   #dueAtMs = performance.now() + sampleIntervalMs;
   #lateTurns = 0;
 
@@ -32,7 +33,12 @@ export class Overload {
 
   /** Whether a new request is to be refused; `inFlight` counts it. */
   sheds(inFlight: number): boolean {
-    return inFlight > this.#requestsMax || this.#lateTurns > 1 || this.#heapIsFull;
+    return inFlight > this.#requestsMax || this.#lateTurns > 1 || this.#heapUsed > heapUseMax;
+  }
+
+  /** What can be given up should be: entries that wait to be written, for one. */
+  get heapIsShort(): boolean {
+    return this.#heapUsed > heapUseShort;
   }
 
   /** One sentence for each sign that holds now. */
@@ -40,7 +46,9 @@ export class Overload {
     return [
       ...(this.#lateTurns > 1 ? ['This process lags behind: new requests are refused until it has caught up.'] : []),
       ...(inFlight >= this.#requestsMax ? ['As many requests are under way as may be: more are refused.'] : []),
-      ...(this.#heapIsFull ? ['The heap is nearly full: new requests are refused until there is room.'] : []),
+      ...(this.#heapUsed > heapUseMax
+        ? ['The heap is nearly full: new requests are refused until there is room.']
+        : []),
       ...(this.#budget.isExceeded ? ['Request bodies fill the memory they may have: more are refused.'] : []),
     ];
   }
@@ -49,7 +57,7 @@ export class Overload {
   sample(nowMs: number): void {
     const isLate = this.#lagMaxMs > 0 && nowMs - this.#dueAtMs > this.#lagMaxMs;
     this.#lateTurns = isLate ? this.#lateTurns + 1 : 0;
-    this.#heapIsFull = this.#heapUse() > heapUseMax;
+    this.#heapUsed = this.#heapUse();
     this.#dueAtMs = nowMs + sampleIntervalMs;
   }
 

@@ -34,6 +34,8 @@ verifyListen: "off"
 adminListen: ${JSON.stringify(addresses.adminListen)}
 upstream: ${JSON.stringify(addresses.upstream)}
 redisUrl: ${JSON.stringify(addresses.redisUrl)}
+# On a computer that is busy with other things a slow answer is no outage; in production leave the default of 100.
+redisCommandTimeoutMs: 2000
 masterKey: ${JSON.stringify(masterKey)}
 adminKey: ${JSON.stringify(adminKey)}
 policy:

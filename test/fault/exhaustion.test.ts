@@ -168,3 +168,28 @@ test('a heap that fills up: new requests are refused 503 before its end, and tho
   await rig.untilAnswered(200);
   await rig.check();
 });
+
+test('a heap that the waiting log would fill while Redis is away: entries are dropped and counted, and public routes go on', async () => {
+  rig = await startFaultRig({
+    env: {
+      TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '20000',
+      TOLLKEEPER_WORKERS: '1',
+      NODE_OPTIONS: '--max-old-space-size=56',
+    },
+    redis: { appendonly: true },
+  });
+  expect((await rig.send()).status).toBe(200);
+  await rig.installation.redis.kill();
+  const long = `/open/${'p'.repeat(3000)}`;
+  let sent = 0;
+  while (!((await sample('tollkeeper_log_entries_total{result="dropped"}')) > 0)) {
+    // The default bound would let more of them wait than there is memory for.
+    expect(sent).toBeLessThan(20_000);
+    sent += (await rig.burst(500, long, 16)).length;
+  }
+  expect(outcomes(await rig.burst(2000, long, 16))).toEqual(['200']);
+  expect(rig.sidecars[0]?.alive()).toBe(true);
+  await rig.installation.redis.restart({ keepData: true });
+  await rig.untilAnswered(200);
+  await rig.check();
+});

@@ -40,15 +40,17 @@ export interface SigtermFigure {
 }
 
 /**
- * Clients that open a connection for each request and never try twice; two instances on one port, of which the older
- * one is ended `ends` times, each time after another was started.
+ * Clients that never try twice, half of the requests over a connection for each and half over kept ones; two instances
+ * on one port, of which the older one is ended `ends` times, each time after another was started.
  */
 export async function sigterm({ requests, perSecond }: LoadShape, ends: number): Promise<SigtermFigure> {
   const rig = await startFaultRig({ carry: direct, env: { ...two, TOLLKEEPER_LISTEN_SHARED: 'true' } });
   try {
     const port = rig.sidecars[0]?.dataPort as number;
     const fresh = new FreshConnections(port);
-    const send = (): Promise<Call> => rig.history.call(fresh, '/files/a', { token: rig.token.secret });
+    const kept = rig.pool();
+    const send = (number: number): Promise<Call> =>
+      rig.history.call(number % 2 === 0 ? fresh : kept, '/files/a', { token: rig.token.secret });
     const load = pacedLoad(perSecond, atOnceMax, send);
     const codes: number[] = [];
     for (let end = 0; end < ends; end += 1) {

@@ -46,7 +46,7 @@ describe('where the kernel hands waiting connections over', () => {
   if (skips) console.warn('SKIPPED: needs root, unshare(1) and Linux 5.14; run the suite as root to see this case');
 
   test.skipIf(skips)(
-    'SIGTERM beside a second instance on the port fails no request, each on a connection of its own',
+    'SIGTERM beside a second instance on the port fails no request, on kept connections and on one for each',
     async () => {
       const seen = await inMigratingNamespace<SigtermFigure>(
         figures,

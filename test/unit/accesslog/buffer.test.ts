@@ -48,3 +48,16 @@ test('a flood of tenants cannot grow the count of drops without bound, and none 
   expect(gaps.length).toBeLessThanOrEqual(gapTenantsMax + 1);
   expect(gaps.reduce((sum, { dropped }) => sum + dropped, 0)).toBe(gapTenantsMax + 500);
 });
+
+test('while memory is short no more than a thousand entries wait, and the rest is dropped and counted', () => {
+  let isShort = false;
+  const buffer = new EntryBuffer(10_000, { used: 0, isShort: () => isShort });
+  for (let count = 0; count < 1200; count += 1) expect(buffer.push(sampleEntry())).toBe(true);
+  isShort = true;
+  expect(buffer.push(sampleEntry())).toBe(false);
+  buffer.settle(201);
+  expect([buffer.push(sampleEntry()), buffer.push(sampleEntry())]).toEqual([true, false]);
+  isShort = false;
+  expect(buffer.push(sampleEntry())).toBe(true);
+  expect(buffer.takeGaps(10).map(({ dropped }) => dropped)).toEqual([2]);
+});

@@ -34,18 +34,19 @@ test('bodies that fill their memory are told, until they are gone', () => {
   expect(overload.reasons(1)).toEqual([]);
 });
 
-test('a heap that is nearly full sheds until there is room', () => {
+test('a heap that is nearly full sheds until there is room; before that it is short', () => {
   let use = 0.84;
   const overload = new Overload(100, 0, new BodyBudget(1000), () => use);
-  const sampled = (share: number): [boolean, number] => {
+  const sampled = (share: number): [boolean, number, boolean] => {
     use = share;
     overload.sample(performance.now());
-    return [overload.sheds(1), overload.reasons(1).length];
+    return [overload.sheds(1), overload.reasons(1).length, overload.heapIsShort];
   };
-  expect([sampled(0.84), sampled(0.86), sampled(0.5)]).toEqual([
-    [false, 0],
-    [true, 1],
-    [false, 0],
+  expect([sampled(0.69), sampled(0.84), sampled(0.86), sampled(0.5)]).toEqual([
+    [false, 0, false],
+    [false, 0, true],
+    [true, 1, true],
+    [false, 0, false],
   ]);
   overload.stop();
 });
