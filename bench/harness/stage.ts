@@ -117,7 +117,7 @@ export class Stage {
     const tight: string[] = [];
     const signing: SigningToken[] = [];
     for (const tenant of tenants) {
-      await runJson(['tenant', 'create', tenant, '--name', tenant], env, this.program);
+      await runJson(['tenant', 'create', tenant, '--name', tenant, '--max-tokens', '50'], env, this.program);
       const create = (limit: number, ...more: string[]): Promise<SigningToken> =>
         this.#createToken(env, tenant, limit, ...more);
       for (let each = 0; each < unlimitedCount; each++) unlimited.push((await create(neverReached)).secret);

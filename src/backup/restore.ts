@@ -17,7 +17,7 @@ import type { RunScript, ScriptContract } from '../redis/scripts.js';
 import type { RecordFields, Store } from '../redis/store.js';
 import { tenantLimits } from '../tenant/tenant.js';
 import { foreignHash } from '../token/repository.js';
-import { effectiveLimits, type TokenRecord } from '../token/token.js';
+import { effectiveLimits, encodeTokenRecord, type TokenRecord } from '../token/token.js';
 import { type BackupCounts, type BackupEntry, parseLine, type RecordEntry } from './format.js';
 import { adminKeyOf, type BackupSummary, tenantOf, tokenOf, userOf, versionStep } from './inspect.js';
 import { readLines } from './lines.js';
@@ -229,7 +229,7 @@ class Restore {
     const floor = mode === 'hmac' ? { signaturesFrom: this.#signaturesFrom } : {};
     const fields: RecordFields = {
       version,
-      record: JSON.stringify({ ...entry.record, version, ...floor }),
+      record: encodeTokenRecord({ ...token, version, ...floor }, JSON.stringify(entry.record)),
       limits: compileLimits(effectiveLimits(token)),
       ...countersOf(entry),
     };

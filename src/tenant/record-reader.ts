@@ -62,7 +62,7 @@ export class RecordReader {
     return typeof value === 'boolean' ? value : this.#fail(field, 'true or false');
   }
 
-  /** False for a record that was written before the field existed. */
+  /** False where it was not written. */
   flagOrFalse(field: string): boolean {
     return this.#isAbsent(field) ? false : this.flag(field);
   }
@@ -79,7 +79,8 @@ export class RecordReader {
     return value as string[];
   }
 
-  textMap(field: string): Record<string, string> {
+  textMapOrEmpty(field: string): Record<string, string> {
+    if (this.#isAbsent(field)) return {};
     const value = this.#fields[field];
     if (!isFields(value)) return this.#fail(field, 'an object');
     for (const item of Object.values(value)) if (typeof item !== 'string') this.#fail(field, 'an object of strings');

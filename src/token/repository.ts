@@ -11,13 +11,12 @@ import { changesChannel, keys, recordFields } from '../redis/keys.js';
 import type { RunScript, ScriptContract } from '../redis/scripts.js';
 import { leasesEnd, type Store } from '../redis/store.js';
 import { isTenantSlug } from '../tenant/draft.js';
-import { encodeChanged } from '../tenant/record-reader.js';
 import { ConflictError, NotConfiguredError, NotFoundError } from '../tenant/refusal.js';
 import type { Listing, Page } from '../tenant/repository.js';
 import { applyTokenChanges, type ImportDraft, type TokenChanges, type TokenDraft } from './draft.js';
 import { ForeignTokens } from './foreign.js';
 import { drawPlaintext, drawTokenId, hashPlaintext, isTokenId, requireTokenPrefix } from './format.js';
-import { decodeTokenRecord, effectiveLimits, type TokenRecord } from './token.js';
+import { decodeTokenRecord, effectiveLimits, encodeTokenRecord, type TokenRecord } from './token.js';
 
 /** Contracts of this file's scripts. */
 export const tokenScripts = {
@@ -269,7 +268,7 @@ export class TokenRepository {
     const changed = await this.#store.replaceRecord(keys.token(id), announcement(id), (json, version) => {
       const record = { ...change(decodeTokenRecord(json)), version };
       const limits = compileLimits(effectiveLimits(record));
-      return { fields: { record: encodeChanged(json, record), limits }, result: record };
+      return { fields: { record: encodeTokenRecord(record, json), limits }, result: record };
     });
     return changed ?? noSuchToken(id);
   }
@@ -281,7 +280,7 @@ export class TokenRepository {
     const limits = compileLimits(effectiveLimits(record));
     const reply = await this.#create(
       [keys.tenant(tenant), keys.tenantTokens(tenant), keys.token(id)],
-      [id, record.createdAt, JSON.stringify(record), limits, changesChannel, announcement(id)],
+      [id, record.createdAt, encodeTokenRecord(record), limits, changesChannel, announcement(id)],
     );
     if (reply === 1 || reply === -3) return reply === 1;
     if (reply === 0) noSuchTenant(tenant);

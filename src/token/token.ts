@@ -1,6 +1,6 @@
 /** A token: what it is, its JSON in Redis and what the CLI and the admin API show of it. */
 import type { Limit, Quota, RateLimit } from '../admission/limit.js';
-import { RecordReader } from '../tenant/record-reader.js';
+import { encodeChanged, RecordReader } from '../tenant/record-reader.js';
 
 export const tokenModes = ['bearer', 'hmac'] as const;
 type TokenMode = (typeof tokenModes)[number];
@@ -91,7 +91,7 @@ export function decodeTokenRecord(json: string): TokenRecord {
     id: read.text('id'),
     tenant: read.text('tenant'),
     name: read.text('name'),
-    description: read.text('description'),
+    description: read.textOrNull('description') ?? '',
     mode: read.oneOf('mode', tokenModes),
     state: read.oneOf('state', tokenStates),
     scopes: read.texts('scopes'),
@@ -101,7 +101,7 @@ export function decodeTokenRecord(json: string): TokenRecord {
     expiresAt: read.integerOrNull('expiresAt'),
     subject: read.textOrNull('subject'),
     allowedIps: read.texts('allowedIps'),
-    metadata: read.textMap('metadata'),
+    metadata: read.textMapOrEmpty('metadata'),
     createdAt: read.integer('createdAt'),
     rotatedAt: read.integerOrNull('rotatedAt'),
     version: read.integer('version'),
@@ -110,10 +110,28 @@ export function decodeTokenRecord(json: string): TokenRecord {
     previousUntil: read.integerOrNull('previousUntil'),
     sealedSecret: read.textOrNull('sealedSecret'),
     previousSealedSecret: read.textOrNull('previousSealedSecret'),
-    foreign: read.flag('foreign'),
+    foreign: read.flagOrFalse('foreign'),
     signaturesFrom: read.integerOrNull('signaturesFrom'),
     lease: read.flagOrFalse('lease'),
   };
+}
+
+/**
+ * The JSON to write for a record, over `previousJson` where there was one (see {@link encodeChanged}). What says nothing
+ * (null, false, '', {}) is left out: half of a token's bytes would be that. Lists are written even when they are empty,
+ * because without `allowedIps` or `limits` a record would allow more, and so is the digest, which is '' in mode hmac.
+ */
+export function encodeTokenRecord(record: TokenRecord, previousJson = '{}'): string {
+  const said = JSON.parse(encodeChanged(previousJson, record)) as Record<string, unknown>;
+  for (const field of Object.keys(record)) {
+    if (saysNothing(said[field]) && field !== 'secretSha256') delete said[field];
+  }
+  return JSON.stringify(said);
+}
+
+function saysNothing(value: unknown): boolean {
+  if (value === null || value === false || value === '') return true;
+  return typeof value === 'object' && !Array.isArray(value) && Object.keys(value).length === 0;
 }
 
 /** The limits that a call is checked against, in the order admission reports them. */

@@ -2,7 +2,7 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { encodeChanged, RecordError } from '../../../src/tenant/record-reader.js';
 import { decodeTenantRecord, tenantLimits, toTenantView } from '../../../src/tenant/tenant.js';
-import { decodeTokenRecord, effectiveLimits, toTokenView } from '../../../src/token/token.js';
+import { decodeTokenRecord, effectiveLimits, encodeTokenRecord, toTokenView } from '../../../src/token/token.js';
 import { aTenantRecord, aTokenRecord } from './records.js';
 
 const full = aTokenRecord({
@@ -73,6 +73,31 @@ describe('decodeTokenRecord', () => {
       }),
     );
   });
+});
+
+describe('encodeTokenRecord', () => {
+  it('leaves out what says nothing, and reads back as the same record', () => {
+    const plain = aTokenRecord();
+    expect(Object.keys(JSON.parse(encodeTokenRecord(plain)) as object)).toEqual(
+      'id tenant name mode state scopes rateLimit limits allowedIps createdAt version secretSha256'.split(' '),
+    );
+    for (const record of [plain, full]) expect(decodeTokenRecord(encodeTokenRecord(record))).toEqual(record);
+  });
+
+  it('takes away what a change took away, and keeps what a newer version wrote', () => {
+    const before = JSON.stringify({ ...JSON.parse(encodeTokenRecord(full)), allowedMethods: null });
+    const changed = encodeTokenRecord({ ...full, subject: null, expiresAt: null, metadata: {} }, before);
+    expect(JSON.parse(changed)).toMatchObject({ allowedMethods: null });
+    expect(decodeTokenRecord(changed)).toEqual({ ...full, subject: null, expiresAt: null, metadata: {} });
+  });
+
+  it.each(['id', 'mode', 'state', 'scopes', 'rateLimit', 'limits', 'allowedIps', 'secretSha256'])(
+    'refuses to read a record without %s',
+    (field) => {
+      const without = { ...JSON.parse(encodeTokenRecord(full)), [field]: undefined };
+      expect(() => decodeTokenRecord(JSON.stringify(without))).toThrow(RecordError);
+    },
+  );
 });
 
 describe('encodeChanged', () => {
