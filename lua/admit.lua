@@ -67,7 +67,7 @@ local records, written, moved, marked = {}, {}, {}, {}
 -- The calendar month is the same for the whole batch.
 local month_number, month_ends_ms
 
--- One limit with its state, ready to be asked: `free` is what may still be charged now. `size` bytes of state begin
+-- One limit with its state, ready to be asked (at most 16 fields: one more, and Lua makes the table anew): `free` is what may still be charged now. `size` bytes of state begin
 -- at `payload_at` of the counters, 0 when there is none.
 local function open_meter(kind, identity, limit, window_ms, interval_us, burst, slack_ms, counters, payload_at, size)
   local meter = {
@@ -77,14 +77,12 @@ local function open_meter(kind, identity, limit, window_ms, interval_us, burst, 
     window_ms = window_ms,
     interval_us = interval_us,
     burst = burst,
-    slack_ms = slack_ms,
     charged = 0,
     free = 0,
     capacity = 0,
-    is_adjusted = false,
   }
   if kind == SLIDING_WINDOW then
-    sliding_open(meter, counters, payload_at, size, now_ms)
+    sliding_open(meter, counters, payload_at, size, now_ms, slack_ms)
   elseif kind == TOKEN_BUCKET then
     bucket_open(meter, counters, payload_at, size, now_us)
   elseif kind == FIXED_WINDOW then

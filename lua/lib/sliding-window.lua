@@ -6,7 +6,7 @@
 -- of different milliseconds apart and are exact.
 -- State: used (6 bytes: the sum of the counts), then 12 bytes a pair, oldest first. Only its two ends are read and the
 -- middle is copied as it is, so that a request costs the same however many pairs there are.
--- A record that leases were taken of has `slack_ms`: what is charged in advance is dated at the end of its lease, which is
+-- A record that leases were taken of has a slack: what is charged in advance is dated at the end of its lease, which is
 -- that far ahead of the clock at most, and nothing is dated earlier than the newest pair. So a unit counts until one
 -- window after it may have been used.
 -- Bound: 17 cells touch a window, 19 with that slack, and at most 16 exact pairs can be left from before a limit was
@@ -30,13 +30,13 @@ local function sliding_date(meter, now_ms, ahead_ms)
 end
 
 -- In the meter: `from` is where the oldest live pair starts in `blob`, `newest_at` where the newest one does.
-local function sliding_open(meter, blob, payload_at, size, now_ms)
+local function sliding_open(meter, blob, payload_at, size, now_ms, slack_ms)
   local used, oldest_ms, newest_ms, newest_count = 0, 0, 0, 0
   local from, newest_at = payload_at + 6, payload_at + size - 12
   if size > 6 then
     used, oldest_ms = struct.unpack('<I6I6', blob, payload_at)
     newest_ms, newest_count = struct.unpack('<I6I6', blob, newest_at)
-    local horizon_ms = now_ms + meter.slack_ms
+    local horizon_ms = now_ms + slack_ms
     if newest_ms > horizon_ms then
       -- The clock jumped back. What lies ahead of it counts as of now, which frees it one window from now.
       local ahead = 0
