@@ -70,6 +70,27 @@ describe('on a Cluster', () => {
     await rig.check();
   }, 60_000);
 
+  test('a leased token is admitted no more often than its limit while its slot moves to and fro', async () => {
+    await start(4);
+    const limit = 3000;
+    const { secret } = await rig.token('leased', { lease: true, rateLimit: { limit, window: 86_400 } });
+    const slot = slotOfTenant('leased');
+    await rig.untilAnswered(secret, 200);
+    const load = rig.keepSending(secret, 4);
+    const primaries = [...(await spread()).keys()];
+    const home = await cluster.primaryOf(slot);
+    for (const node of [...primaries.filter((name) => name !== home), home]) await cluster.moveSlot(slot, node);
+    await until(() => (rig.history.outcomes()['rate-limit-exceeded'] ?? 0) > 0);
+    await load.stop();
+    await rig.untilAnswered(secret, 429);
+    const { ok = 0, ...others } = rig.history.outcomes();
+    // What was in a lease whose return found no way is lost until its window is over.
+    expect(ok).toBeLessThanOrEqual(limit);
+    expect(ok).toBeGreaterThan(limit / 2);
+    expect(Object.keys(others).filter((slug) => slug !== 'store-unavailable')).toEqual(['rate-limit-exceeded']);
+    await rig.check();
+  }, 60_000);
+
   test('on the side of the minority requests and revocations are answered 503, and all is well when it is over', async () => {
     await start();
     const places = await spread();
