@@ -87,6 +87,7 @@ export class Port {
   }
 }
 
+// oxlint-disable eslint/no-restricted-globals -- no connection is closed from here: only the listening socket, once
 /** Calls back at the end of a short turn of the event loop: connections are accepted in the middle of one. */
 function whenQuiet(done: () => void): void {
   const startedAtMs = performance.now();

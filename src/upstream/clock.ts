@@ -19,6 +19,7 @@ export class Clock {
     this.#tickMs = tickMs;
     this.#timer = setInterval(() => {
       this.nowMs = performance.now();
+      // oxlint-disable-next-line eslint/no-restricted-globals -- only to have the sockets read before
       setImmediate(inPollPhase, () => {
         if (!this.#isStopped) check();
       });
