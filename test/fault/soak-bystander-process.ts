@@ -3,7 +3,7 @@ import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { NetworkFault } from '../support/fault-proxy.js';
-import type { FromBystander, Standstill, ToBystander } from './soak-bystander.js';
+import type { FromBystander, ToBystander, Witness } from './soak-bystander.js';
 
 /** A network that can fail, carried by another process. */
 export interface Link {
@@ -16,8 +16,8 @@ export interface Bystander {
   carry(port: number): Promise<Link>;
   /** Watches the machine and this Redis from now on. */
   watch(redisPort: number): void;
-  /** When something stood still since the last report. */
-  standstills(): Promise<readonly Standstill[]>;
+  /** What it saw since it was asked last. */
+  witness(): Promise<Witness>;
   stop(): Promise<void>;
 }
 
@@ -45,7 +45,7 @@ export function startBystander(): Bystander {
       return { port: own, fail: (fault) => send({ kind: 'fail', link, fault }) };
     },
     watch: (redisPort) => send({ kind: 'watch', redisPort }),
-    standstills: async () => (await ask({ kind: 'report' }, 'standstills')).standstills,
+    witness: async () => (await ask({ kind: 'report' }, 'witness')).witness,
     async stop() {
       if (child.exitCode !== null) return;
       const ended = once(child, 'exit');

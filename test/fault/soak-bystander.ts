@@ -3,6 +3,7 @@
  * own work delays nobody's bytes, and watches the machine: it asks Redis itself, and notes when Redis or its own
  * event loop stood still. Told by messages; see soak-bystander-process.ts.
  */
+import { createHistogram } from 'node:perf_hooks';
 import { Redis } from 'ioredis';
 import { type FaultProxy, type NetworkFault, startFaultProxy } from '../support/fault-proxy.js';
 
@@ -14,7 +15,14 @@ export type ToBystander =
 
 export type FromBystander =
   | { readonly kind: 'carried'; readonly port: number }
-  | { readonly kind: 'standstills'; readonly standstills: readonly Standstill[] };
+  | { readonly kind: 'witness'; readonly witness: Witness };
+
+/** What it saw since the last report. */
+export interface Witness {
+  readonly standstills: readonly Standstill[];
+  /** Between two looks of this process, which does next to nothing, at p99, ms; on time it is 10. */
+  readonly loopP99Ms: number;
+}
 
 /** Times are ms since 1970. */
 export interface Standstill {
@@ -29,6 +37,7 @@ const lookEveryMs = 10;
 
 const links: FaultProxy[] = [];
 const standstills: Standstill[] = [];
+const looks = createHistogram();
 
 function watch(redisPort: number): void {
   const redis = new Redis({ port: redisPort, host: '127.0.0.1', retryStrategy: () => 100, maxRetriesPerRequest: 0 });
@@ -41,6 +50,7 @@ function watch(redisPort: number): void {
   let isAsking = false;
   setInterval(() => {
     note('machine', lookedAtMs);
+    looks.record(Math.max(1, Date.now() - lookedAtMs));
     lookedAtMs = Date.now();
     if (isAsking) return;
     isAsking = true;
@@ -69,7 +79,10 @@ async function hear(message: ToBystander): Promise<void> {
     case 'watch':
       return watch(message.redisPort);
     case 'report':
-      return tell({ kind: 'standstills', standstills: standstills.splice(0) });
+      return tell({
+        kind: 'witness',
+        witness: { standstills: standstills.splice(0), loopP99Ms: looks.percentile(99) },
+      });
   }
 }
 

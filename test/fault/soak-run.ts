@@ -152,7 +152,8 @@ export async function runSoak({ seconds, rate, workers, progress = () => {} }: S
         const origin = performance.timeOrigin;
         return fromMs <= origin + each.toMs && toMs >= origin + each.fromMs;
       });
-    const standstills = (await bystander.standstills()).filter(isCalm);
+    const witness = await bystander.witness();
+    const standstills = witness.standstills.filter(isCalm);
     const { unexplained, judged } = judgeAnswers(calm.filter(isFailed), standstills);
     const memory = watch.processes.map((process) => growthOf(process, warmS));
     const loops = await watch.loopDelays();
@@ -179,7 +180,11 @@ export async function runSoak({ seconds, rate, workers, progress = () => {} }: S
         ms: standstills.reduce((sum, { fromMs, toMs }) => sum + toMs - fromMs, 0),
       },
       unexplained: unexplained.slice(0, 20),
-      judged: [judged, ...loops.map(judgeLoop), ...memory.map((growth) => judgeGrowth(growth, seconds - warmS))],
+      judged: [
+        judged,
+        ...loops.map((delay) => judgeLoop(delay, witness.loopP99Ms)),
+        ...memory.map((growth) => judgeGrowth(growth, seconds - warmS)),
+      ],
     };
     await rig.check({ mayRepeat: true });
     return report;

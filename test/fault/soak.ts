@@ -1,6 +1,6 @@
 /**
  * `npm run soak -- [--minutes N] [--rate N] [--workers N]`: 30 minutes at 200 requests a second and two workers by
- * default. Prints its report as JSON; exit code 1 when a target was missed. Nothing else should run meanwhile.
+ * default. Prints its report as one line of JSON, and its verdicts on standard error; exit code 1 when a target was missed. Nothing else should run meanwhile.
  */
 import { parseArgs } from 'node:util';
 import { runSoak } from './soak-run.js';
@@ -18,5 +18,6 @@ const report = await runSoak({
   workers: Number(values.workers),
   progress: (line) => console.error(`soak: ${line}`),
 });
-console.log(JSON.stringify(report, undefined, 2));
+console.log(JSON.stringify(report));
+for (const { target, verdict, found } of report.judged) console.error(`soak: ${verdict}: ${target}: ${found}`);
 process.exitCode = report.judged.some(({ verdict }) => verdict === 'missed') ? 1 : 0;
