@@ -7,6 +7,7 @@ import { OperatorError } from '../core/failure.js';
 import { reconnectDelayMs } from './reconnect.js';
 import { sentinelConnector } from './sentinel-connector.js';
 import { Sentinels } from './sentinels.js';
+import { restoreStringMethods } from './string-methods.js';
 import {
   addressVariable,
   type ClusterTarget,
@@ -32,6 +33,7 @@ export function connect(target: ServerTarget | SentinelTarget, purpose: Connecti
 export function connect(target: ClusterTarget, purpose: ConnectionPurpose): Cluster;
 export function connect(target: RedisTarget, purpose: ConnectionPurpose): RedisConnection;
 export function connect(target: RedisTarget, purpose: ConnectionPurpose): RedisConnection {
+  restoreStringMethods();
   const redis = target.kind === 'cluster' ? connectCluster(target, purpose) : connectServer(target, purpose);
   // Without a listener ioredis prints; state is read from `status` and from rejected commands.
   redis.on('error', () => {});
