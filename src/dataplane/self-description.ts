@@ -1,15 +1,21 @@
 /** `GET /.well-known/tollkeeper`: what the holder of a token may know of it. Costs nothing and never goes upstream. */
 import type { Verdict } from '../admission/admit.js';
 import { isQuota } from '../admission/limit.js';
-import type { Route } from '../policy/routes.js';
+import type { Policy, Route } from '../policy/routes.js';
 import type { PreparedTenant, PreparedToken } from '../token/cache.js';
 import { effectiveLimits } from '../token/token.js';
 
 /** The path on the data plane, reserved while `wellKnown` is on. */
-export const selfDescriptionPath = '/.well-known/tollkeeper';
+const selfDescriptionPath = '/.well-known/tollkeeper';
 
 /** Any valid token; charged nothing. */
 export const selfDescriptionRoute: Route = { pattern: selfDescriptionPath, scopes: [], cost: 0, public: false };
+
+/** The route of a normalised path on the data plane; who asks about itself has one of its own (`wellKnown`). */
+export function routeOf(policy: Policy, wellKnown: boolean, method: string, path: string): Route | undefined {
+  const describesSelf = path === selfDescriptionPath && (method === 'GET' || method === 'HEAD');
+  return describesSelf && wellKnown ? selfDescriptionRoute : policy.match(method, path);
+}
 
 /**
  * The answer's JSON. `nearest` is the limit nearest to its end, of the token or its tenant; times are RFC 3339 UTC,

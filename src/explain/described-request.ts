@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import type { Denial } from '../core/problems.js';
 import type { SentRequest } from '../credential/verify.js';
 import type { AuthorizationSubject } from '../dataplane/authorize.js';
-import type { PipelineSettings } from '../dataplane/pipeline.js';
+import type { PipelineSettings } from '../dataplane/settings.js';
 import type { HeaderClassifier } from '../http/drop-list.js';
 import type { TrustedProxies } from '../http/forwarded.js';
 import { RequestHead, RequestHeadReader } from '../http/request-head.js';

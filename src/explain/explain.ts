@@ -23,7 +23,6 @@ import { HmacSecrets } from '../credential/hmac-secrets.js';
 import { parseMasterKeys } from '../credential/sealed-secret.js';
 import { outsideWindow, type Verification, verifyCredential } from '../credential/verify.js';
 import { authorize } from '../dataplane/authorize.js';
-import { routeOf } from '../dataplane/pipeline.js';
 import {
   badPath,
   badQuery,
@@ -34,7 +33,7 @@ import {
   storeAway,
 } from '../dataplane/refusals.js';
 import { bodyTooLarge } from '../dataplane/request-body.js';
-import { selfDescriptionRoute } from '../dataplane/self-description.js';
+import { routeOf, selfDescriptionRoute } from '../dataplane/self-description.js';
 import { pipelineSettings } from '../dataplane/settings.js';
 import { createHeaderClassifier } from '../http/drop-list.js';
 import { AddressList, TrustedProxies } from '../http/forwarded.js';
