@@ -75,9 +75,14 @@ export class AddressRanges {
     });
   }
 
+  /** Nothing is in an empty list. */
+  get isEmpty(): boolean {
+    return this.#ranges.length === 0;
+  }
+
   /** Whether the address is in one of the ranges; false for {@link notAnAddress}. */
   includes(address: ParsedAddress): boolean {
-    if (this.#ranges.length === 0 || address === notAnAddress) return false;
+    if (this.isEmpty || address === notAnAddress) return false;
     const [a, b, c, d] = address.words;
     const isIpv4 = a === 0 && b === 0 && c === 0xffff;
     for (const { words, masks } of this.#ranges) {

@@ -18,7 +18,7 @@ export class TrustedProxies {
 
   /** Whether the socket's peer is a configured proxy. */
   trusts(peer: string): boolean {
-    return this.#ranges.includes(parseAddress(peer));
+    return !this.#ranges.isEmpty && this.#ranges.includes(parseAddress(peer));
   }
 
   /**
