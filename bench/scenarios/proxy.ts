@@ -2,61 +2,40 @@
 import { upstreamBody } from '../harness/answers.js';
 import { tightLimit } from '../harness/stage.js';
 import type { LoadReport } from '../load/load.js';
-import { productRequest, type Scenario, statusFaults } from './scenario.js';
-import { startSubject } from './tollkeeper-subject.js';
+import { productRequest, statusFaults } from './scenario.js';
+import { type TollkeeperLoad, tollkeeperScenario } from './tollkeeper-subject.js';
 
 const signedBodyBytes = 1024;
 
-export const proxyBearer: Scenario = {
-  name: 'proxy-bearer',
-  about: 'Tollkeeper, Bearer tokens, all admitted: token, limit, forward, access log, metrics',
-  isPeer: false,
-  profiled: true,
-  missing: () => undefined,
-  async start(stage, options) {
-    const store = await stage.store();
-    return startSubject(stage, options, {
-      plane: 'data',
-      store,
-      plan: { kind: 'fixed', requests: store.unlimited.map(productRequest) },
-      bodies: [upstreamBody],
-      faults: (report) => statusFaults(report, [200]),
-    });
-  },
-};
+export const proxyBearer = tollkeeperScenario(
+  'proxy-bearer',
+  'Tollkeeper, Bearer tokens, all admitted: token, limit, forward, access log, metrics',
+  (store) => fetching(store.unlimited),
+);
 
-export const proxyBearerLeased: Scenario = {
-  name: 'proxy-bearer-leased',
-  about: 'as proxy-bearer, but the tokens are leased: units charged in advance, most requests ask Redis nothing',
-  isPeer: false,
-  profiled: true,
-  missing: () => undefined,
-  async start(stage, options) {
-    const store = await stage.store();
-    return startSubject(stage, options, {
-      plane: 'data',
-      store,
-      plan: { kind: 'fixed', requests: (await stage.leased()).map(productRequest) },
-      bodies: [upstreamBody],
-      faults: (report) => statusFaults(report, [200]),
-    });
-  },
-};
+export const proxyBearerLeased = tollkeeperScenario(
+  'proxy-bearer-leased',
+  'as proxy-bearer, but the tokens are leased: units charged in advance, most requests ask Redis nothing',
+  async (_store, stage) => fetching(await stage.leased()),
+);
 
-export const proxyHmac: Scenario = {
-  name: 'proxy-hmac',
-  about:
-    'Tollkeeper, POST of 1 KiB, signed with a nonce of its own each: the body is read, hashed, verified, forwarded',
-  isPeer: false,
-  profiled: true,
-  missing: () => undefined,
-  async start(stage, options) {
-    const store = await stage.store();
+function fetching(tokens: readonly string[]): Omit<TollkeeperLoad, 'store'> {
+  return {
+    plane: 'data',
+    plan: { kind: 'fixed', requests: tokens.map(productRequest) },
+    bodies: [upstreamBody],
+    faults: (report) => statusFaults(report, [200]),
+  };
+}
+
+export const proxyHmac = tollkeeperScenario(
+  'proxy-hmac',
+  'Tollkeeper, POST of 1 KiB, signed with a nonce of its own each: the body is read, hashed, verified, forwarded',
+  (store) => {
     const path = '/api/v1/products/42';
     const headers = { 'Content-Type': 'text/plain' };
-    return startSubject(stage, options, {
+    return {
       plane: 'data',
-      store,
       plan: {
         kind: 'signed',
         request: { method: 'POST', path, headers, body: 'x'.repeat(signedBodyBytes) },
@@ -65,28 +44,21 @@ export const proxyHmac: Scenario = {
       },
       bodies: [upstreamBody],
       faults: (report) => statusFaults(report, [200]),
-    });
+    };
   },
-};
+);
 
-export const proxyDenied: Scenario = {
-  name: 'proxy-denied',
-  about: 'Tollkeeper, Bearer tokens far over their limit: a flood of 429, each logged and counted',
-  isPeer: false,
-  profiled: true,
-  missing: () => undefined,
-  async start(stage, options) {
-    const store = await stage.store();
-    return startSubject(stage, options, {
-      plane: 'data',
-      store,
-      plan: { kind: 'fixed', requests: store.tight.map(productRequest) },
-      bodies: [upstreamBody],
-      bodyContains: 'problems/rate-limit-exceeded',
-      faults: (report) => [...statusFaults(report, [200, 429]), ...tooManyAdmitted(report)],
-    });
-  },
-};
+export const proxyDenied = tollkeeperScenario(
+  'proxy-denied',
+  'Tollkeeper, Bearer tokens far over their limit: a flood of 429, each logged and counted',
+  (store) => ({
+    plane: 'data',
+    plan: { kind: 'fixed', requests: store.tight.map(productRequest) },
+    bodies: [upstreamBody],
+    bodyContains: 'problems/rate-limit-exceeded',
+    faults: (report) => [...statusFaults(report, [200, 429]), ...tooManyAdmitted(report)],
+  }),
+);
 
 /** Each tight token may pass its limit once a minute; earlier runs may have used it up. */
 function tooManyAdmitted(report: LoadReport): string[] {

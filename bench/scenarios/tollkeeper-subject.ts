@@ -4,7 +4,7 @@ import type { Stage, Store } from '../harness/stage.js';
 import { clearTraces, countCommands, countLog, exportedMetrics, startTollkeeper } from '../harness/tollkeeper.js';
 import type { LoadReport } from '../load/load.js';
 import type { RequestPlan } from '../load/requests.js';
-import type { Subject, SubjectOptions } from './scenario.js';
+import type { Scenario, Subject, SubjectOptions } from './scenario.js';
 
 /** The log is written every 100 ms; a backlog of the whole run takes a few seconds at most. */
 const logDeadlineMs = 15_000;
@@ -29,6 +29,25 @@ export interface TollkeeperLoad {
   readonly env?: Readonly<Record<string, string>>;
   /** What is wrong with the answers. */
   faults(report: LoadReport): string[];
+}
+
+/** A scenario whose subject is Tollkeeper; `loadOf` says what it is driven with. */
+export function tollkeeperScenario(
+  name: string,
+  about: string,
+  loadOf: (store: Store, stage: Stage) => Omit<TollkeeperLoad, 'store'> | Promise<Omit<TollkeeperLoad, 'store'>>,
+): Scenario {
+  return {
+    name,
+    about,
+    isPeer: false,
+    profiled: true,
+    missing: () => undefined,
+    async start(stage, options) {
+      const store = await stage.store();
+      return startSubject(stage, options, { ...(await loadOf(store, stage)), store });
+    },
+  };
 }
 
 /** Starts Tollkeeper for one run. */

@@ -3,10 +3,8 @@
  * Values come from strangers, so each is cut to its bound and freed of everything a terminal or a browser would obey.
  */
 
-/** One request. The writer keeps the reference until it is flushed: never change or reuse an entry after `append`. */
-export interface LogEntry {
-  /** When the request arrived, Unix time in ms; its UTC day decides the stream. */
-  readonly timeMs: number;
+/** What is said of a request both when it is written and when it is read back. */
+export interface EntryFields {
   readonly requestId: string;
   /** Slug of the tenant; '' when the request is of no known tenant. */
   readonly tenant: string;
@@ -28,6 +26,12 @@ export interface LogEntry {
   readonly bytesOut: number;
   readonly ip: string;
   readonly userAgent: string;
+}
+
+/** One request. The writer keeps the reference until it is flushed: never change or reuse an entry after `append`. */
+export interface LogEntry extends EntryFields {
+  /** When the request arrived, Unix time in ms; its UTC day decides the stream. */
+  readonly timeMs: number;
 }
 
 /** Outcome of a record that stands for entries that had to be dropped; its field `dropped` says how many. */

@@ -1,29 +1,14 @@
 /** An entry of the access log as it is read back, and what it may be asked for. */
 import { keys } from '../redis/keys.js';
 import { noTenant } from './batch.js';
-import { dayName, gapOutcome } from './entry.js';
+import { dayName, type EntryFields, gapOutcome } from './entry.js';
 
 /** An entry as it was read. */
-export interface LoggedEntry {
+export interface LoggedEntry extends EntryFields {
   /** Id in its stream: ms of writing and a counter, `1732300000000-0`. */
   readonly id: string;
   /** RFC 3339, UTC. */
   readonly time: string;
-  readonly requestId: string;
-  /** '' for requests of no known tenant. */
-  readonly tenant: string;
-  readonly tokenId: string;
-  readonly method: string;
-  readonly path: string;
-  readonly route: string;
-  readonly status: number;
-  readonly outcome: string;
-  readonly durationMs: number;
-  readonly upstreamMs: number;
-  readonly bytesIn: number;
-  readonly bytesOut: number;
-  readonly ip: string;
-  readonly userAgent: string;
   /** In a gap record (outcome `log-gap`): entries that are missing; else 0. */
   readonly dropped: number;
   /** `writer:first:count` in the first record of a batch, '' in the others; undefined: from before records were numbered. */
