@@ -20,6 +20,8 @@ export interface Call {
   readonly retryAfter: string;
   /** The answer was not whole when the connection ended. */
   readonly cut: boolean;
+  /** What the client says of that, else ''. */
+  readonly error: string;
   readonly startedAtMs: number;
   readonly tookMs: number;
   /** The same by a {@link LoopClock}: for bounds, which a busy machine must not break. */
@@ -106,6 +108,7 @@ export class History {
     let slug = '';
     let retryAfter = '';
     let cut = false;
+    let error = '';
     try {
       const answer = await pool.request({
         method,
@@ -123,8 +126,9 @@ export class History {
       const isProblem = String(answer.headers['content-type']).startsWith('application/problem+json');
       const text = await answer.body.text();
       if (isProblem) slug = slugIn(text);
-    } catch {
+    } catch (caught) {
       cut = true;
+      error = String(caught);
     }
     const call = {
       id,
@@ -134,6 +138,7 @@ export class History {
       slug,
       retryAfter,
       cut,
+      error,
       startedAtMs,
       tookMs: performance.now() - startedAtMs,
       waitedMs: this.#clock.now() - waitedFrom,

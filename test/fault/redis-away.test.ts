@@ -13,8 +13,8 @@ const inTimeMs = 600;
 
 /** Each is 503 `store-unavailable` with Retry-After, in time. */
 function expectRefusals(calls: readonly Call[]): void {
-  for (const { status, slug, retryAfter, waitedMs } of calls) {
-    expect([status, slug, retryAfter]).toEqual([503, 'store-unavailable', '1']);
+  for (const { status, slug, retryAfter, error, waitedMs } of calls) {
+    expect([status, slug, retryAfter, error]).toEqual([503, 'store-unavailable', '1', '']);
     expect(waitedMs).toBeLessThan(inTimeMs);
   }
 }

@@ -76,4 +76,4 @@ test('as many entries as answers, none lost or doubled by SCRIPT FLUSH and a res
   const endOfDayS = Date.parse(`${day}T00:00:00Z`) / 1000 + 86_400;
   expect(await client.call('EXPIRETIME', `log:{acme}:${day}`)).toBe(endOfDayS + 30 * 86_400);
   client.disconnect();
-});
+}, 240_000);
