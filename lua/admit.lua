@@ -1,14 +1,14 @@
 #!lua flags=allow-oom
 -- purpose: the one atomic decision about every request of a batch: is each record still the version the sidecar
 --   decided under, is the request inside its time window and used for the first time, has it units left; then charge
--- keys: meta, record..., claim...
--- argv: installation, batch, clock, preview, leases
+-- keys: meta, record..., claims...
+-- argv: installation, batch, clock, preview, leases, claims
 -- reply: now in ms; the verdicts, 20 bytes a request; then for each moved record its index among the records and its
 --   JSON; in a preview, then for each record its limits, 18 bytes each; with leases, then what was granted
 -- writes: `counters` of the records that were charged (one field a record, at most 8 limits of 35 pairs each), `leased` of
---   those that a lease was taken of, and one string a claim, which expires at the time the request gives
--- complexity: one read and at most one write a record, one command for all claims and one a claim made, O(limits) a
---   request in memory
+--   those that a lease was taken of, and one member of a set a claim; the set expires at the time that its claims give
+-- complexity: one read and at most one write a record, three commands for all claims of a set, O(limits) a request in
+--   memory
 -- cluster: all keys of a batch must share one slot; on one server a batch may mix shards
 --
 -- installation: id the store must carry, '' when the sidecar has not learned one yet.
@@ -23,8 +23,10 @@
 -- batch: little-endian: how many of KEYS are records (2 bytes), then 36 bytes a request:
 --    token record, 1 = the first (2), the version decided under, 0 = none cached (4)
 --    tenant record, 0 = not known yet (2), the version decided under, 0 = none cached (4)
---    cost in units, 0 charges nothing (4), claim, 1 = the first claim key, 0 = none (2)
+--    cost in units, 0 charges nothing (4), claim, 1 = the first of the claims, 0 = none (2)
 --    ms, 6 bytes each: not before, not at or after (0 = no bound), the claim is kept until
+-- claims: what may be used once. Left out when there are none; little-endian, 34 bytes each: the set it belongs to, 1 = the
+--   first behind the records (2), and what is put there (32). All claims of a set are kept until the same time.
 -- verdict, little-endian: code (1), limit index (1, 255 = none), remaining, reset in ms, retry in ms (6 each).
 -- codes, in the order of the checks; where nothing is charged, nothing is claimed either:
 --    1 admitted: charged and claimed              6 too late            limit index, remaining, reset and retry
@@ -277,18 +279,43 @@ local function charge(record, meters, cost)
   mark_written(record)
 end
 
--- Claims are rare to be found: all are asked for at once, and one by one only when that says there is one.
-local claim_base = record_count + 1
-local claims_asked, claims_found = false, false
-local claims_made, claims_until = {}, {}
+-- Each set is asked at once for all claims of the batch: `asked` are their members, `made` those that this batch takes.
+local claim_sets, claims_of, member_of, is_taken = nil, nil, nil, {}
+
+local function read_claims()
+  claim_sets, claims_of, member_of = {}, {}, {}
+  local packed = ARGV[6]
+  for at = 1, #packed, 34 do
+    local number, member = struct.unpack('<I2c32', packed, at)
+    local set = claim_sets[number]
+    if not set then
+      set = { key = KEYS[record_count + 1 + number], numbers = {}, asked = {}, made = {}, until_ms = 0 }
+      claim_sets[number] = set
+    end
+    local claim = (at + 33) / 34
+    claims_of[claim], member_of[claim] = set, member
+    set.numbers[#set.numbers + 1] = claim
+    set.asked[#set.asked + 1] = member
+  end
+  for number = 1, #claim_sets do
+    local set = claim_sets[number]
+    local found = redis.call('SMISMEMBER', set.key, unpack(set.asked))
+    for at = 1, #found do
+      is_taken[set.numbers[at]] = found[at] == 1
+    end
+  end
+end
 
 local function is_claimed(claim)
-  if claims_until[claim] then return true end
-  if not claims_asked then
-    claims_asked = true
-    claims_found = redis.call('EXISTS', unpack(KEYS, claim_base + 1)) > 0
-  end
-  return claims_found and redis.call('EXISTS', KEYS[claim_base + claim]) == 1
+  if not claim_sets then read_claims() end
+  return is_taken[claim]
+end
+
+local function make_claim(claim, until_ms)
+  local set = claims_of[claim]
+  is_taken[claim] = true
+  set.made[#set.made + 1] = member_of[claim]
+  set.until_ms = math.max(set.until_ms, until_ms)
 end
 
 local function decide(
@@ -328,10 +355,7 @@ local function decide(
     charge(token, meters, cost)
     if tenant then charge(tenant, tenant_meters, cost) end
   end
-  if claim ~= 0 then
-    claims_made[#claims_made + 1] = claim
-    claims_until[claim] = claim_until_ms
-  end
+  if claim ~= 0 then make_claim(claim, claim_until_ms) end
   return answer(cost > 0 and ADMITTED or CONFIRMED, meters, tenant_meters)
 end
 
@@ -458,10 +482,12 @@ end
 for at = 1, #marked do
   redis.call('HSET', KEYS[marked[at].index + 1], 'leased', marked[at].mark)
 end
-for at = 1, #claims_made do
-  local claim = claims_made[at]
-  local ttl_ms = claims_until[claim] - now_ms
-  redis.call('SET', KEYS[claim_base + claim], '', 'PX', ttl_ms > 0 and ttl_ms or 1)
+for number = 1, claim_sets and #claim_sets or 0 do
+  local set = claim_sets[number]
+  if #set.made > 0 then
+    redis.call('SADD', set.key, unpack(set.made))
+    redis.call('PEXPIRE', set.key, math.max(1, set.until_ms - now_ms))
+  end
 end
 
 return reply

@@ -56,6 +56,7 @@ function ticket(index: number, settled: (verdict: Verdict) => void = () => {}): 
     cost: 1,
     notBeforeMs: 0,
     notAfterMs: 0,
+    claim: '',
     claimKey: '',
     claimUntilMs: 0,
     leasable: false,

@@ -13,8 +13,8 @@ import type { RedisConnection } from '../redis/target.js';
 
 const script = loadScript({
   name: 'admit',
-  keys: ['meta', 'record...', 'claim...'],
-  argv: ['installation', 'batch', 'clock', 'preview', 'leases'],
+  keys: ['meta', 'record...', 'claims...'],
+  argv: ['installation', 'batch', 'clock', 'preview', 'leases', 'claims'],
 });
 
 /** Binds the script to a connection. Its strings come back as Buffers: the verdicts are binary. */
@@ -121,7 +121,9 @@ export interface AdmissionTicket {
   /** Bounds on Redis' clock, ms: `notBeforeMs <= now < notAfterMs`; 0: no bound. */
   readonly notBeforeMs: number;
   readonly notAfterMs: number;
-  /** Key that may be taken once (an HMAC signature or nonce); '' none. */
+  /** What may be used once, 64 hex digits (an HMAC signature); '' none. */
+  readonly claim: string;
+  /** The set that holds it once it was used: of claims that are kept until the same time. */
   readonly claimKey: string;
   /** The claim is kept until then, ms. */
   readonly claimUntilMs: number;
@@ -166,6 +168,7 @@ const headSize = 2;
 const requestSize = 36;
 const verdictSize = 20;
 const leaseSize = 28;
+const claimSize = 34;
 const grantSize = 33;
 const marksSize = 16;
 const noLimit = 255;
@@ -178,7 +181,10 @@ export type Reply = readonly [nowMs: number, verdicts: Buffer, ...moved: (number
 export class AdmitBatch {
   readonly tickets: AdmissionTicket[] = [];
   readonly #recordIndex = new Map<string, number>();
+  readonly #claimSetIndex = new Map<string, number>();
   readonly #claimIndex = new Map<string, number>();
+  /** Those of the last `send`, packed; the place of each is in the index. */
+  #claims: Buffer = Buffer.alloc(0);
   readonly #tokens: number[] = [];
   readonly #tenants: number[] = [];
   /** How many tickets of the last `send` had a question about a lease. */
@@ -202,9 +208,9 @@ export class AdmitBatch {
   async send(run: RunScript, installation: string, clockUs?: number, isPreview = false): Promise<unknown> {
     const { tickets } = this;
     const recordIndex = this.#recordIndex;
-    const claimIndex = this.#claimIndex;
     recordIndex.clear();
-    claimIndex.clear();
+    this.#claimSetIndex.clear();
+    this.#claimIndex.clear();
     const scriptKeys = [this.#metaKey];
     const batch = Buffer.allocUnsafe(headSize + tickets.length * requestSize);
     this.#leases = 0;
@@ -221,17 +227,21 @@ export class AdmitBatch {
       batch.writeUInt16LE(tenant, at + 6);
       batch.writeUInt32LE(ticket.tenantVersion >>> 0, at + 8);
       batch.writeUInt32LE(costOf(ticket.cost), at + 12);
-      batch.writeUInt16LE(ticket.claimKey === '' ? 0 : indexOf(claimIndex, ticket.claimKey), at + 16);
+      batch.writeUInt16LE(ticket.claim === '' ? 0 : this.#addClaim(ticket), at + 16);
       batch.writeUIntLE(msOf(ticket.notBeforeMs), at + 18, 6);
       // What is not a time must not read as "no bound".
       batch.writeUIntLE(ticket.notAfterMs === 0 ? 0 : Math.max(1, msOf(ticket.notAfterMs)), at + 24, 6);
       batch.writeUIntLE(msOf(ticket.claimUntilMs), at + 30, 6);
     }
     batch.writeUInt16LE(recordIndex.size, 0);
-    if (claimIndex.size > 0) scriptKeys.push(...claimIndex.keys());
+    const hasClaims = this.#claimIndex.size > 0;
     const args: (string | Buffer)[] = [installation, batch, clockUs === undefined ? '' : String(clockUs)];
-    if (isPreview || this.#leases > 0) args.push(isPreview ? 'preview' : '');
-    if (this.#leases > 0) args.push(this.#leaseQuestions());
+    if (isPreview || this.#leases > 0 || hasClaims) args.push(isPreview ? 'preview' : '');
+    if (this.#leases > 0 || hasClaims) args.push(this.#leases > 0 ? this.#leaseQuestions() : '');
+    if (hasClaims) {
+      scriptKeys.push(...this.#claimSetIndex.keys());
+      args.push(this.#claims.subarray(0, this.#claimIndex.size * claimSize));
+    }
     return run(scriptKeys, args);
   }
 
@@ -270,6 +280,18 @@ export class AdmitBatch {
       }
       settled(ticket, verdict);
     }
+  }
+
+  /** Which of the batch's claims is the ticket's, 1 for the first; the same claim of another ticket is the same one. */
+  #addClaim({ claim, claimKey }: AdmissionTicket): number {
+    const known = this.#claimIndex.size;
+    const number = indexOf(this.#claimIndex, claimKey + claim);
+    if (number > known) {
+      if (known === 0) this.#claims = Buffer.alloc(this.tickets.length * claimSize);
+      this.#claims.writeUInt16LE(indexOf(this.#claimSetIndex, claimKey), known * claimSize);
+      this.#claims.write(claim, known * claimSize + 2, 'hex');
+    }
+    return number;
   }
 
   #leaseQuestions(): Buffer {

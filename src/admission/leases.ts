@@ -204,6 +204,7 @@ export class Leases {
       cost: 0,
       notBeforeMs: 0,
       notAfterMs: 0,
+      claim: '',
       claimKey: '',
       claimUntilMs: 0,
       leasable: false,

@@ -117,6 +117,7 @@ async function checkServer(
     await checkScripts(redis),
     await checkPersistence(redis, info),
     checkEviction(info),
+    await checkFreeing(redis),
     await checkReplicas(redis, info, needed, advice, ifReplica),
     await checkClock(redis),
   ];
@@ -243,6 +244,16 @@ function checkEviction(info: Info): Check {
   if (usedShare <= 0.9) return ok(check, policy);
   const todo = 'Raise maxmemory or shorten logRetentionDays: a full Redis admits no request.';
   return warn(check, `${policy}, memory ${Math.round(usedShare * 100)} % used`, todo);
+}
+
+async function checkFreeing(redis: RedisConnection): Promise<Check> {
+  const check = 'redis freeing';
+  const name = 'lazyfree-lazy-expire';
+  const value = await setting(redis, name);
+  if (isRefusal(value)) return notTold(check, value, '+config|get');
+  if (value === 'yes') return ok(check, `${name} yes`);
+  const todo = `Set "${name} yes": else every request waits while a day of the access log that has expired is freed.`;
+  return warn(check, `${name} ${value || 'unknown'}`, todo);
 }
 
 async function checkReplicas(

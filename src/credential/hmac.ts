@@ -139,8 +139,9 @@ export function claimUntilMs(timestampS: number): number {
 }
 
 /**
- * What a request uses up, as the last part of `keys.replay`. It is the signature, with or without a nonce: the nonce
- * is signed, and only one spelling of a signature is accepted, so no second claim exists for the same request.
+ * What a request uses up, 32 bytes as hex, a member of the set `keys.replay`. It is the signature, with or without a
+ * nonce: the nonce is signed, and only one spelling of a signature is accepted, so no second claim exists for the same
+ * request. Tokens share sets: a signature that holds under the secrets of two of them is as hard to make as a forged one.
  */
 export function claimOf(signatureHex: string): string {
   return signatureHex;

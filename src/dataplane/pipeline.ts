@@ -208,8 +208,9 @@ export class Pipeline implements ExchangeOwner, ForeignTokenOwner {
     if (exchange.pending === undefined) {
       exchange.cost = exchange.route?.cost ?? 1;
       if (credential.kind !== 'bearer') {
-        exchange.claimKey = keys.replay(token.id, claimOf(credential.signature));
+        exchange.claim = claimOf(credential.signature);
         exchange.claimUntilMs = claimUntilMs(credential.timestampS);
+        exchange.claimKey = keys.replay(token.id, exchange.claimUntilMs);
       } else {
         exchange.leasable = token.leasable && exchange.cost > 0;
       }

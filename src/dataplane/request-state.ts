@@ -49,6 +49,7 @@ export class RequestState implements AuthorizationSubject {
   cost = 0;
   notBeforeMs = 0;
   notAfterMs = 0;
+  claim = '';
   claimKey = '';
   claimUntilMs = 0;
   leasable = false;
@@ -99,7 +100,7 @@ export class RequestState implements AuthorizationSubject {
     this.tenantVersion = 0;
     this.notBeforeMs = 0;
     this.notAfterMs = 0;
-    this.claimKey = '';
+    this.claim = '';
     this.leasable = false;
   }
 }

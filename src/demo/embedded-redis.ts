@@ -52,6 +52,7 @@ export async function startEmbeddedRedis(directory: string): Promise<EmbeddedRed
     appendonly: 'yes',
     appendfsync: 'everysec',
     'maxmemory-policy': 'noeviction',
+    'lazyfree-lazy-expire': 'yes',
   };
   const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
   const child = spawn(program, args, { detached: true, stdio: ['ignore', 'pipe', 'pipe'] });

@@ -229,7 +229,9 @@ export class Explainer {
     const pending =
       secretDenial ?? (tenant && authorize(token, tenant, request, this.#policy, settings.tenantHost, this.#addresses));
     const isSigned = credential.kind !== 'bearer' && !assumed;
-    const claimKey = isSigned ? keys.replay(token.id, claimOf(credential.signature)) : '';
+    const claim = isSigned ? claimOf(credential.signature) : '';
+    const keptUntilMs = isSigned ? claimUntilMs(credential.timestampS) : 0;
+    const claimKey = keys.replay(token.id, keptUntilMs);
     const claims = isSigned && pending === undefined;
     const cost = request.route?.cost ?? 1;
     const preview = await this.#records.preview({
@@ -240,11 +242,12 @@ export class Explainer {
       cost: pending === undefined ? cost : 0,
       notBeforeMs: secretDenial === undefined ? verified.notBeforeMs : 0,
       notAfterMs: secretDenial === undefined ? verified.notAfterMs : 0,
-      claimKey: claims ? claimKey : '',
-      claimUntilMs: claims ? claimUntilMs(credential.timestampS) : 0,
+      claim: claims ? claim : '',
+      claimKey,
+      claimUntilMs: keptUntilMs,
     });
     if (preview.verdict.code === verdictCodes.moved) return undefined;
-    const isUsed = isSigned && (await this.#records.isClaimed(claimKey));
+    const isUsed = isSigned && (await this.#records.isClaimed(claimKey, claim));
     listDecision(list, {
       ...presented,
       request,

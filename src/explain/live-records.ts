@@ -40,9 +40,9 @@ export class LiveRecords {
     return id !== null && (await this.#isWithin(id)) ? id : null;
   }
 
-  /** Whether a signature was used. */
-  async isClaimed(claimKey: string): Promise<boolean> {
-    return (await this.#store.ask(() => this.#store.redis.exists(claimKey))) === 1;
+  /** Whether a signature was used; `claim` and `claimKey` as in an AdmissionTicket. */
+  async isClaimed(claimKey: string, claim: string): Promise<boolean> {
+    return (await this.#store.ask(() => this.#store.redis.sismember(claimKey, Buffer.from(claim, 'hex')))) === 1;
   }
 
   preview(ticket: PreviewTicket): Promise<Preview> {

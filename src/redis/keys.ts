@@ -33,8 +33,8 @@ export const keys = {
   tenantTokens: (slug: string): string => `tk:tokens:{${shardOf(slug)}}:${slug}`,
   token: (id: string): string => `tk:token:{${shardOf(id)}}:${id}`,
   foreign: (sha256Hex: string): string => `tk:foreign:{${shardOf(sha256Hex)}}:${sha256Hex}`,
-  /** `claim` is the hex of a signature or nonce; it lives in the shard of its token. */
-  replay: (id: string, claim: string): string => `tk:replay:{${shardOf(id)}}:${id}:${claim}`,
+  /** Signatures of the tokens of a shard that are kept until the same second (Unix time, ms). */
+  replay: (id: string, untilMs: number): string => `tk:replay:{${shardOf(id)}}:${untilMs}`,
   /** One stream per tenant and UTC day (`yyyy-mm-dd`); requests of no known tenant go to `_`. */
   log: (tenant: string, day: string): string => `log:{${tenant}}:${day}`,
   /** Last record number of each writer in a stream. */
@@ -123,10 +123,10 @@ export const keyCatalogue: readonly KeyDescription[] = [
     bound: 'one an imported token; 30 s while an import is under way',
   },
   {
-    key: 'tk:replay:{shard}:<id>:<claim>',
-    type: 'string',
-    holds: 'a signature that was used',
-    bound: 'expires when its timestamp leaves the window, at most 601 s',
+    key: 'tk:replay:{shard}:<ms>',
+    type: 'set',
+    holds: 'signatures that were used and are remembered until that time, 32 bytes each',
+    bound: 'expires at that time, when their timestamp has left the window, at most 601 s; 602 a shard',
   },
   {
     key: 'log:{<tenant>}:<yyyy-mm-dd>',

@@ -53,10 +53,11 @@ describe('clients at once, by Redis’ own clock', () => {
     await writeRecord(redis, token, []);
     const rigs = Array.from({ length: 4 }, () => new AdmitRig((server as RedisServer).client()));
     const claimUntilMs = Date.now() + 300_000;
-    const claims = Array.from({ length: 50 }, (_, claim) => keys.replay('shared', String(claim)));
+    const claimKey = keys.replay('shared', claimUntilMs);
+    const claims = Array.from({ length: 50 }, (_, claim) => claim.toString(16).padStart(64, '0'));
     const tries = rigs.flatMap((rig) =>
       Array.from({ length: 5 }, () =>
-        rig.batch(claims.map((claimKey) => ({ tokenKey: token, claimKey, claimUntilMs }))),
+        rig.batch(claims.map((claim) => ({ tokenKey: token, claim, claimKey, claimUntilMs }))),
       ),
     );
     const verdicts = (await Promise.all(tries)).flat();

@@ -12,7 +12,8 @@ let server: RedisServer;
 let rig: AdmitRig;
 const tokenKey = keys.token('000000000001');
 const tenantKey = keys.tenant('acme');
-const claimKey = keys.replay('000000000001', 'a'.repeat(64));
+const claimUntilMs = Date.now() + 60_000;
+const claimed = { claim: 'a'.repeat(64), claimKey: keys.replay('000000000001', claimUntilMs), claimUntilMs };
 
 beforeAll(async () => {
   server = await startRedis();
@@ -31,7 +32,7 @@ const bucket: Limit = { limit: 60, window: 3600, algorithm: 'token-bucket', burs
 
 function ticket(fields: Partial<PreviewTicket> = {}): PreviewTicket {
   const versions = { tokenKey, tokenVersion: 1, tenantKey, tenantVersion: 1 };
-  return { ...versions, cost: 1, notBeforeMs: 0, notAfterMs: 0, claimKey: '', claimUntilMs: 0, ...fields };
+  return { ...versions, cost: 1, notBeforeMs: 0, notAfterMs: 0, claim: '', claimKey: '', claimUntilMs: 0, ...fields };
 }
 
 const preview = (fields: Partial<PreviewTicket> = {}): ReturnType<typeof previewAdmission> =>
@@ -49,7 +50,7 @@ describe('a preview', () => {
     await rig.one(ticket({ cost: 4 }));
     const before = await everything();
     for (let time = 0; time < 20; time++) {
-      const { verdict } = await preview({ claimKey, claimUntilMs: Date.now() + 60_000 });
+      const { verdict } = await preview(claimed);
       expect(nameOf(verdict.code)).toBe('admitted');
     }
     expect(await everything()).toEqual(before);
@@ -77,8 +78,8 @@ describe('a preview', () => {
     const until = Date.now() + 60_000;
     expect(nameOf((await preview({ cost: 11 })).verdict.code)).toBe('limited');
     expect(nameOf((await preview({ cost: 101 })).verdict.code)).toBe('quotaExceeded');
-    await rig.one(ticket({ claimKey, claimUntilMs: until }));
-    expect(nameOf((await preview({ claimKey, claimUntilMs: until })).verdict.code)).toBe('replayed');
+    await rig.one(ticket(claimed));
+    expect(nameOf((await preview(claimed)).verdict.code)).toBe('replayed');
     const late = await preview({ notAfterMs: 1 });
     expect([nameOf(late.verdict.code), late.tokenLimits.length]).toEqual(['tooLate', 1]);
     expect(nameOf((await preview({ notBeforeMs: until * 2 })).verdict.code)).toBe('tooEarly');

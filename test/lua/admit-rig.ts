@@ -29,6 +29,7 @@ export function ticketOf(
     cost: 1,
     notBeforeMs: 0,
     notAfterMs: 0,
+    claim: '',
     claimKey: '',
     claimUntilMs: 0,
     leasable: false,

@@ -139,8 +139,10 @@ describe('time window', () => {
 });
 
 describe('claims', () => {
-  const claimKey = keys.replay('tokenA', 'c0ffee');
-  const claimed = { tokenKey: token, claimKey, claimUntilMs: nowMs + 5000 };
+  const claimKey = keys.replay('tokenA', nowMs + 5000);
+  const claimed = { tokenKey: token, claim: 'c0'.repeat(32), claimKey, claimUntilMs: nowMs + 5000 };
+  const another = { ...claimed, claim: 'be'.repeat(32) };
+  const later = { ...another, claimKey: keys.replay('tokenA', nowMs + 6000), claimUntilMs: nowMs + 6000 };
 
   test('a claim is good once, is charged once and expires when it should', async () => {
     expect(await codes([claimed], now)).toEqual(['admitted']);
@@ -152,7 +154,6 @@ describe('claims', () => {
   });
 
   test('the same claim twice in one batch is admitted once', async () => {
-    const another = { ...claimed, claimKey: keys.replay('tokenA', 'beef') };
     expect(await codes([claimed, another, claimed, another], now)).toEqual([
       'admitted',
       'admitted',
@@ -163,8 +164,28 @@ describe('claims', () => {
 
   test('an old claim beside new ones is found', async () => {
     await codes([claimed], now);
-    const another = { ...claimed, claimKey: keys.replay('tokenA', 'beef') };
     expect(await codes([another, claimed], now)).toEqual(['admitted', 'replayed']);
+    expect(await rig.redis.scard(claimKey)).toBe(2);
+  });
+
+  test('claims that are kept until other times are told apart, and each set expires at its own', async () => {
+    await codes([claimed], now);
+    expect(await codes([later, claimed, another, later], now)).toEqual([
+      'admitted',
+      'replayed',
+      'admitted',
+      'replayed',
+    ]);
+    expect([await rig.redis.scard(claimKey), await rig.redis.scard(later.claimKey)]).toEqual([2, 1]);
+    const [ttl, laterTtl] = [await rig.redis.pttl(claimKey), await rig.redis.pttl(later.claimKey)];
+    expect(laterTtl - ttl).toBeGreaterThan(500);
+    expect(laterTtl - ttl).toBeLessThan(1500);
+  });
+
+  test('a key that is no set is an error, and nothing is charged', async () => {
+    await rig.redis.set(claimKey, '');
+    await expect(codes([claimed], now)).rejects.toThrow('WRONGTYPE');
+    expect((await rig.one({ tokenKey: token, cost: 0 }, now)).remaining).toBe(3);
   });
 
   test('a refused request keeps its claim for the next try', async () => {
@@ -221,7 +242,8 @@ describe('charging', () => {
       tokenKey: keys.token(`many${index}`),
       tenantKey: keys.tenant(`many${index}`),
       tenantVersion: 1,
-      claimKey: keys.replay(`many${index}`, 'aa'),
+      claim: 'aa'.repeat(32),
+      claimKey: keys.replay(`many${index}`, nowMs + index),
       claimUntilMs: nowMs + 1000,
     }));
     for (const ticket of tickets) {
@@ -245,7 +267,8 @@ describe('faults of Redis', () => {
     await rig.redis.config('SET', 'maxmemory', '1');
     try {
       await expect(rig.redis.set('anything', 'else')).rejects.toThrow('OOM');
-      const claim = { claimKey: keys.replay('tokenA', 'aa'), claimUntilMs: nowMs + 60_000 };
+      const claimUntilMs = nowMs + 60_000;
+      const claim = { claim: 'aa'.repeat(32), claimKey: keys.replay('tokenA', claimUntilMs), claimUntilMs };
       expect(await codes([{ tokenKey: token, ...claim }], now)).toEqual(['admitted']);
       expect(await codes([{ tokenKey: token, ...claim }], now)).toEqual(['replayed']);
       expect(await codes([{ tokenKey: token, cost: 2 }, { tokenKey: token }], now)).toEqual(['admitted', 'limited']);

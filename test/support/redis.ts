@@ -86,6 +86,7 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
       dir: dataDir,
       daemonize: 'no',
       save: '',
+      'lazyfree-lazy-expire': 'yes',
       bind: '127.0.0.1',
       port: String(tls ? 0 : port),
       ...(port === 0 ? { unixsocket: socketPath } : {}),
