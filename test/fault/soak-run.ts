@@ -3,6 +3,7 @@ import { samplesOf } from '../support/exposition.js';
 import { residentBytes } from '../support/memory.js';
 import { startFaultRig } from './fault-rig.js';
 import type { Call } from './history.js';
+import type { Standstill } from './soak-bystander.js';
 import { startBystander } from './soak-bystander-process.js';
 import { type Fault, faults, type SoakWorld } from './soak-faults.js';
 import { pass, startLoad } from './soak-load.js';
@@ -40,7 +41,7 @@ export interface SoakReport {
   /** MiB of Redis, which keeps the log of it all, and of the load generator, which keeps the history, at the end. */
   readonly besides: { readonly redis: number; readonly loadGenerator: number };
   /** How often and how long in all, ms, something else than Tollkeeper stood still outside the faults. */
-  readonly standstills: { readonly count: number; readonly ms: number };
+  readonly standstills: Readonly<Record<Standstill['what'], { readonly count: number; readonly ms: number }>>;
   /** The first of the unexpected answers that nothing explains. */
   readonly unexplained: readonly Call[];
   readonly judged: readonly Judged[];
@@ -175,10 +176,7 @@ export async function runSoak({ seconds, rate, workers, progress = () => {} }: S
         redis: Math.round(residentBytes(rig.installation.redis.pid) / 2 ** 20),
         loadGenerator: Math.round(residentBytes(process.pid) / 2 ** 20),
       },
-      standstills: {
-        count: standstills.length,
-        ms: standstills.reduce((sum, { fromMs, toMs }) => sum + toMs - fromMs, 0),
-      },
+      standstills: { machine: summed(standstills, 'machine'), redis: summed(standstills, 'redis') },
       unexplained: unexplained.slice(0, 20),
       judged: [
         judged,
@@ -196,6 +194,11 @@ export async function runSoak({ seconds, rate, workers, progress = () => {} }: S
 
 function meets({ startedAtMs, tookMs }: Call, { fromMs, toMs }: Disturbance): boolean {
   return startedAtMs <= toMs && startedAtMs + tookMs >= fromMs;
+}
+
+function summed(all: readonly Standstill[], wanted: Standstill['what']): { count: number; ms: number } {
+  const those = all.filter(({ what }) => what === wanted);
+  return { count: those.length, ms: those.reduce((sum, { fromMs, toMs }) => sum + toMs - fromMs, 0) };
 }
 
 /** Calls to Redis that failed, by kind, the faults included. */
