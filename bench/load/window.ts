@@ -51,10 +51,12 @@ export class MeasuredWindow {
     if (status < 200 || status > 299) this.#non2xx++;
   }
 
-  /** Prints the report of the run. @throws Error when the run ended before its window. */
+  /** Prints the report of the run. @throws Error, with what was wrong, when the run ended before its window. */
   print(totals: Totals): void {
     const [before, after] = [this.#before, this.#after];
-    if (before === undefined || after === undefined) throw new Error('the run ended before its window');
+    if (before === undefined || after === undefined) {
+      throw new Error(`the run ended before its window: ${totals.mismatch}`);
+    }
     const consumption: Record<string, Consumption> = {};
     for (const name of Object.keys(this.#job.watch)) {
       const used = (after.cpu[name] ?? 0) - (before.cpu[name] ?? 0);

@@ -54,6 +54,14 @@ export const nginxLuaRedis: Scenario = {
   },
 };
 
+/** Text of the script that nginx calls, with the sliding window of the sidecar in it. */
+export function peerScript(): string {
+  const text = readFileSync(new URL('admit.lua', folder), 'utf8');
+  const include = '-- include lib/sliding-window.lua';
+  if (!text.includes(include)) throw new Error('bench/peers/nginx-lua-redis/admit.lua includes no sliding window');
+  return text.replace(include, () => readFileSync(new URL('lib/sliding-window.lua', luaFolder), 'utf8'));
+}
+
 /** Loads the script and makes a record for each token; answers the script's SHA-1. */
 async function prepare({ redis, unlimited }: Store): Promise<string> {
   for (const key of await redis.keysBuffer('peer:*')) await redis.unlink(key);
@@ -63,11 +71,7 @@ async function prepare({ redis, unlimited }: Store): Promise<string> {
     const record = { id: token.split('_')[2] as string, tenant, scopes: 'products:read', active: '1' };
     await redis.hset(key, { ...record, limit: neverReached, windowMs: 60_000 });
   }
-  const text = readFileSync(new URL('admit.lua', folder), 'utf8');
-  const include = '-- include lib/sliding-window.lua';
-  if (!text.includes(include)) throw new Error('bench/peers/nginx-lua-redis/admit.lua includes no sliding window');
-  const source = text.replace(include, () => readFileSync(new URL('lib/sliding-window.lua', luaFolder), 'utf8'));
-  return String(await redis.script('LOAD', source));
+  return String(await redis.script('LOAD', peerScript()));
 }
 
 async function countEntries({ redis }: Store, expected: number): Promise<number> {
