@@ -19,18 +19,29 @@ export function conditionLines(
   const slowdowns = runs.map((run) => run.slowdown);
   const { warmupS, durationS, connections, generator } = options;
   const rates = [...new Set(runs.map((run) => run.rate))].sort((left, right) => left - right);
-  const repetitions = Math.max(...runs.map((run) => run.repetition), 0);
   return [
     `Machine: ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGib} GiB, Linux ${machine.kernel}, loopback only.`,
     `Versions: Node ${machine.node.slice(1)}, ${machine.uWebSockets}, Redis ${machine.redis} (no persistence, TCP), ` +
       `nginx ${machine.nginx}, autocannon ${machine.autocannon}.`,
     `Pinning: ${describeCores(cores)}.`,
     `Load: ${connections} connections, pipelining 1, ${rates.map(loadName).join(' and ')}, by ${generatorName(generator)}; ` +
-      `${repetitions} interleaved runs a scenario and load of ${warmupS} s warm-up and ${durationS} s measured, each ` +
+      `${runsEach(runs)} interleaved runs a scenario and load of ${warmupS} s warm-up and ${durationS} s measured, each ` +
       'with a fresh process; median (least-most).',
     'CPU: utime + stime of the process and its threads over the measured window, by its answers in that window.',
     ...(others.length === 0 ? [] : [disturbance(Math.max(...others), Math.max(...slowdowns))]),
   ];
+}
+
+/** How often each scenario ran under each load: `3`, or `1 to 3`. */
+function runsEach(runs: readonly Run[]): string {
+  const counts = new Map<string, number>();
+  for (const { scenario, rate } of runs) {
+    const name = `${scenario} ${rate}`;
+    counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  const [least, most] = [Math.min(...counts.values()), Math.max(...counts.values(), 0)];
+  if (most === 0) return 'no';
+  return least === most ? String(most) : `${least} to ${most}`;
 }
 
 function generatorName(generator: GeneratorName): string {

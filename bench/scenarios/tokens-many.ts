@@ -22,6 +22,7 @@ function scenario(name: string, about: string, skewed: boolean): Scenario {
           skewed,
         },
         bodies: [upstreamBody],
+        misses: true,
         faults: (report) => statusFaults(report, [200]),
       });
     },
