@@ -77,7 +77,7 @@ export interface Verdict {
   tokenRecord: string | null;
   /** `moved`: the tenant's record, JSON, when the tenant changed. */
   tenantRecord: string | null;
-  /** What the ticket's question for a lease was answered with; null when it asked for none or got none. */
+  /** The lease that its question was answered with, or, where Redis was not asked, that admitted it; else null. */
   lease: LeaseGrant | null;
 }
 

@@ -106,7 +106,7 @@ export class Leases {
     verdict.nowMs = 0;
     verdict.tokenRecord = null;
     verdict.tenantRecord = null;
-    verdict.lease = null;
+    verdict.lease = grant;
     return true;
   }
 

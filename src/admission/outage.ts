@@ -9,7 +9,7 @@
  *
  * What is known is bounded (least recently used goes first), holds for the version it was told for, and is forgotten
  * when a change is heard. What was served is not forgotten then: Redis that comes and goes grants no second budget.
- * Times are monotonic ms. Hot path: only `admitted`, and only where `serve-known` is asked for.
+ * Times are monotonic ms. Hot path: only `admitted` and `leased`, and only where `serve-known` is asked for.
  */
 import { LRUCache } from 'lru-cache';
 import { isQuota, type Limit } from './limit.js';
@@ -65,6 +65,15 @@ export class OutageLimits {
     this.#note(subject.tenantKey, subject.tenantVersion, usedShare, nowMs);
   }
 
+  /**
+   * A lease admitted `subject`. `usedShare` is as for `admitted`, with all of the lease used, and some time old: what
+   * Redis told since may be more.
+   */
+  leased(subject: OutageSubject, usedShare: number, nowMs: number): void {
+    this.#raise(subject.tokenKey, subject.tokenVersion, usedShare, nowMs);
+    this.#raise(subject.tenantKey, subject.tenantVersion, usedShare, nowMs);
+  }
+
   /** A token or tenant changed: it is not served again before Redis has admitted it as it is now. */
   forget(key: string): void {
     const known = this.#known.peek(key);
@@ -98,6 +107,13 @@ export class OutageLimits {
     known.version = version;
     known.admittedAtMs = nowMs;
     known.usedShare = usedShare;
+  }
+
+  #raise(key: string, version: number, usedShare: number, nowMs: number): void {
+    const known = this.#known.get(key);
+    if (known === undefined) return this.#note(key, version, usedShare, nowMs);
+    known.admittedAtMs = nowMs;
+    known.usedShare = Math.max(known.usedShare, usedShare);
   }
 
   #find(key: string, version: number, nowMs: number): Known | undefined {

@@ -39,11 +39,10 @@ export function prepareLimitHeaders(limits: readonly Limit[], owner: 'token' | '
 
 /** The limit a verdict speaks of, undefined when it speaks of none. */
 export function limitOfVerdict(
-  verdict: Verdict,
+  { limitIndex: index }: Pick<Verdict, 'limitIndex'>,
   tokenLimits: readonly LimitHeaders[],
   tenantLimits: readonly LimitHeaders[],
 ): LimitHeaders | undefined {
-  const index = verdict.limitIndex;
   return index < tokenLimits.length ? tokenLimits[index] : tenantLimits[index - tokenLimits.length];
 }
 

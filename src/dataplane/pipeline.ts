@@ -226,10 +226,8 @@ export class Pipeline implements ExchangeOwner, ForeignTokenOwner {
     exchange.retryMs = 0;
     switch (verdict.code) {
       case verdictCodes.admitted:
-        // A lease tells what Redis said some time ago.
-        if (verdict.nowMs === 0) return exchange.admitted();
         if (this.policy.servesKnown || this.#settings.onStoreOutage === 'serve-known') {
-          rememberAdmitted(exchange, limitOf(exchange), this.#parts.outage);
+          rememberAdmitted(exchange, verdict, this.#parts.outage);
         }
         return exchange.admitted();
       case verdictCodes.confirmed:

@@ -2,8 +2,9 @@
  * What a request gets while Redis cannot be asked: 503, or where its route says `serve-known` an answer for a Bearer
  * token that was admitted shortly before. Never for a signature: that it was not used before only Redis knows.
  */
+import type { Verdict } from '../admission/admit.js';
 import type { OutageLimits } from '../admission/outage.js';
-import type { LimitHeaders } from '../admission/rate-headers.js';
+import { limitOfVerdict } from '../admission/rate-headers.js';
 import type { Denial } from '../core/problems.js';
 import type { OutageMode } from '../policy/routes.js';
 import type { Metrics } from '../telemetry/metrics.js';
@@ -46,9 +47,15 @@ function isGood({ pending, cost, credential, notBeforeMs, notAfterMs }: RequestS
   );
 }
 
-/** Redis has just admitted this token. `limit` is the one that the verdict spoke of. */
-export function rememberAdmitted(request: RequestState, limit: LimitHeaders | undefined, outage: OutageLimits): void {
+/** Redis has just admitted this token, or a lease has. */
+export function rememberAdmitted(request: RequestState, verdict: Verdict, outage: OutageLimits): void {
+  const { token, tenant } = request;
+  // All of a lease counts as used: it may be, after Redis has gone.
+  const told = verdict.lease ?? verdict;
+  const limit = limitOfVerdict(told, token?.limitHeaders ?? [], tenant?.limitHeaders ?? []);
   const capacity = Number(limit?.capacity ?? 0);
-  const usedShare = capacity > 0 ? 1 - request.remaining / capacity : 0;
-  outage.admitted(request, usedShare, performance.now());
+  const usedShare = capacity > 0 ? 1 - told.remaining / capacity : 0;
+  const nowMs = performance.now();
+  if (verdict.nowMs === 0) outage.leased(request, usedShare, nowMs);
+  else outage.admitted(request, usedShare, nowMs);
 }

@@ -102,6 +102,27 @@ describe('a route that serves known tokens, while Redis is away,', () => {
   });
 });
 
+test('a leased token that is called while Redis goes away is served its limit and no more', async () => {
+  const limit = 4000;
+  rig = await startFaultRig({
+    env: { TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '20000' },
+    redis: { appendonly: true },
+    token: ['--lease', '--limit', String(limit), '--window', '86400'],
+  });
+  const counted = async (metric: string): Promise<number> =>
+    Number(new RegExp(`^${metric} (\\d+)$`, 'm').exec(await rig.metrics())?.[1]);
+  const load = rig.keepSending(16, '/known/a');
+  await until(async () => (await counted('tollkeeper_leased_requests_total')) > 500);
+  await rig.installation.redis.kill();
+  await until(async () => (await counted('tollkeeper_outage_requests_total\\{result="limited"\\}')) > 0);
+  const calls = await load.stop();
+  expect(await counted('tollkeeper_outage_requests_total\\{result="served"\\}')).toBeGreaterThan(0);
+  expect(calls.filter(({ status }) => status === 200).length).toBeLessThanOrEqual(limit);
+  await rig.installation.redis.restart({ keepData: true });
+  await rig.untilAnswered(200, '/files/a');
+  await rig.check();
+});
+
 test('frozen, Redis delays a known token by its deadline at most, and by nothing once the breaker is open', async () => {
   rig = await startFaultRig({ env: { TOLLKEEPER_ON_STORE_OUTAGE: 'serve-known' } });
   await rig.untilAnswered(200);

@@ -80,6 +80,25 @@ describe('a token', () => {
     expect(outage.serve(subject({ tokenVersion: 2 }), [perMinute(10)], [], 200)).toBeGreaterThan(0);
   });
 
+  test('that a lease admitted has used all of the lease, and no less than Redis told since', () => {
+    const outage = new OutageLimits(10, 1e9);
+    outage.admitted(subject(), 0.1, 0);
+    outage.leased(subject(), 0.4, 50);
+    expect(served(outage, [perMinute(60)], 60_000)).toBe(36);
+    const told = new OutageLimits(10, 1e9);
+    told.admitted(subject(), 0.9, 0);
+    told.leased(subject(), 0.4, 50);
+    expect(served(told, [perMinute(60)], 60_000)).toBe(6);
+  });
+
+  test('that changed stays unknown, whatever a lease of the record before admits', () => {
+    const outage = new OutageLimits(10, 1000);
+    outage.admitted(subject(), 0, 0);
+    outage.forget('token');
+    outage.leased(subject(), 0, 0);
+    expect(outage.serve(subject(), [], [], 0)).toBe('unknown');
+  });
+
   test('is told a wait after which it is served', () => {
     const outage = new OutageLimits(10, 1e9);
     outage.admitted(subject(), 0.5, 0);
