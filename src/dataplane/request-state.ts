@@ -102,5 +102,6 @@ export class RequestState implements AuthorizationSubject {
     this.notAfterMs = 0;
     this.claim = '';
     this.leasable = false;
+    this.lease = null;
   }
 }
