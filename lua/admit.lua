@@ -69,8 +69,8 @@ local records, written, moved, marked = {}, {}, {}, {}
 -- The calendar month is the same for the whole batch.
 local month_number, month_ends_ms
 
--- One limit with its state, ready to be asked (at most 16 fields: one more, and Lua makes the table anew): `free` is what may still be charged now. `size` bytes of state begin
--- at `payload_at` of the counters, 0 when there is none.
+-- One limit with its state, ready to be asked: `free` is what may still be charged now. `size` bytes of state begin at
+-- `payload_at` of the counters, 0 when there is none. At most 16 fields: one more, and Lua makes the table anew.
 local function open_meter(kind, identity, limit, window_ms, interval_us, burst, slack_ms, counters, payload_at, size)
   local meter = {
     kind = kind,

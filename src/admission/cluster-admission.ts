@@ -19,7 +19,7 @@ export interface ClusterAdmissionOptions {
   readonly observer: AdmissionObserver;
   /** Tickets that may wait at once for each node; the next is `overloaded`. */
   readonly queueMax: number;
-  /** From submit to verdict, ms; half as long again when it had to wait for a batch. */
+  /** As of `AdmissionOptions`. */
   readonly commandTimeoutMs: number;
 }
 

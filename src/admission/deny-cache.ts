@@ -1,10 +1,10 @@
 /**
  * Refusals remembered for at most a second, so that a client hammering at its limit costs Redis nothing.
  *
- * Sound because a limit frees nothing before the wait it told (but for what leases give back: leases.ts): what cost c was refused with a wait of w, cost >= c
- * would be refused too until w has passed. Time counts from when the batch was SENT, which is before Redis decided, so
- * an entry ends early rather than late. It holds only for the versions it was told for, is forgotten when its token or
- * tenant changes, and nothing is remembered while changes cannot be heard (`enabled`).
+ * Sound because a limit frees nothing before the wait it told (but for what leases give back: leases.ts): what cost c was
+ * refused with a wait of w, cost >= c would be refused too until w has passed. Time counts from when the batch was SENT,
+ * which is before Redis decided, so an entry ends early rather than late. It holds only for the versions it was told for,
+ * is forgotten when its token or tenant changes, and nothing is remembered while changes cannot be heard (`enabled`).
  */
 import type { AdmissionTicket, Verdict, VerdictCode } from './admit.js';
 
