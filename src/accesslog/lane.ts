@@ -12,7 +12,10 @@ import type { AccessLogOptions } from './writer.js';
 
 const backoffFirstMs = 20;
 const backoffMaxMs = 1000;
-/** Attempts for a batch that the script itself cannot take; everything else is tried for as long as the process lives. */
+/**
+ * Attempts in a row for a batch that the script itself cannot take; everything else is tried for as long as the process
+ * lives, and does not count among them.
+ */
 const rejectedAttemptsMax = 10;
 
 /** What all lanes of a writer share. */
@@ -36,6 +39,8 @@ export class Lane {
   #number = 0;
   #inFlight: Batch | undefined;
   #attempts = 0;
+  /** The last ones of them, which the script itself refused. */
+  #rejections = 0;
   #retry: NodeJS.Timeout | undefined;
   #pumpScheduled = false;
   #isClosed = false;
@@ -127,9 +132,10 @@ export class Lane {
     const { metrics, logger } = this.#owner.options;
     this.#attempts += 1;
     const kind = storeErrorKind(error);
+    this.#rejections = kind === 'script' ? this.#rejections + 1 : 0;
     metrics.storeError(kind);
     if (this.#attempts === 1) logger.warn({ err: error }, 'access log cannot be written, trying again');
-    if (kind === 'script' && this.#attempts >= rejectedAttemptsMax) {
+    if (this.#rejections >= rejectedAttemptsMax) {
       this.#settle(batch, 0, batch.count);
       return;
     }
@@ -143,6 +149,7 @@ export class Lane {
     if (this.#isClosed) return;
     this.#inFlight = undefined;
     this.#attempts = 0;
+    this.#rejections = 0;
     this.#buffer.settle(batch.count);
     this.#owner.settled(batch.count, written, failed);
     // A backlog or somebody who waits: no pause until the next tick of the interval.

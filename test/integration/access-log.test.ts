@@ -140,6 +140,30 @@ describe('exactly once', () => {
   });
 });
 
+test('a batch that the script refuses after a long outage is tried on as one without an outage before it', async () => {
+  const server = await redisServer();
+  const redis = server.client();
+  let errors = 0;
+  const metrics = new Metrics('1');
+  const counted = { logEntries: metrics.logEntries.bind(metrics), storeError: () => (errors += 1) };
+  const { log } = accessLog(await connection(server.url), { metrics: counted });
+  await redis.lpush(keys.logSequence('all', log.writer), 'no number');
+  await redis.config('SET', 'maxmemory', '1');
+  log.append(entry({ requestId: 'kept' }));
+  // A flush ends the wait between two attempts.
+  const failedTimes = (times: number): Promise<void> =>
+    until(async () => {
+      await log.flush(1);
+      return errors >= times;
+    });
+  await failedTimes(12);
+  await redis.config('SET', 'maxmemory', '0');
+  await failedTimes(errors + 2);
+  await redis.del(keys.logSequence('all', log.writer));
+  expect(await log.flush(10_000)).toEqual({ remaining: 0 });
+  expect(await requestIds(redis)).toEqual(['kept']);
+});
+
 describe('the buffer is bounded', () => {
   test('what does not fit while Redis is frozen is counted and leaves a gap record for each tenant', async () => {
     const server = await redisServer();
