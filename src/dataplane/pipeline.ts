@@ -1,8 +1,9 @@
 /**
  * The order of the stages, and nothing else: read this file to know what happens to a request.
  *
- *   strict request -> route -> credential -> [body digest] -> decide -> admission -> forward -> record
+ *   1 strict request -> 2 route -> 3 credential -> [body digest] -> 4 decide -> 5 admission -> 6 forward -> 7 record
  *
+ * The listener reads the head (stage 1, http/request-head.ts) and hands over its fault, if it has one.
  * A decision is made under the cached record of the token and tenant and then put to Redis in one question: are these
  * versions still current, and if so charge this cost. A record that moved comes back with the reply and the decision
  * is made again, so a revocation, a rotation or a new limit holds from the moment it was written, and a refused
@@ -77,7 +78,7 @@ export class Pipeline implements ExchangeOwner, ForeignTokenOwner {
     return this.#settings.bodyBytesMax;
   }
 
-  /** Stage 1 to 3, inside the binding's handler: nothing here may answer at once (see exchange.ts). */
+  /** Stage 1: the head was read. Inside the binding's handler, so nothing here may answer at once (see exchange.ts). */
   begin(exchange: Exchange, headFault: Denial | undefined, rawPath: string, query: string | undefined): void {
     this.inFlight++;
     const { head } = exchange;
@@ -111,7 +112,7 @@ export class Pipeline implements ExchangeOwner, ForeignTokenOwner {
     return sent === '' || this.#redaction.suspects(sent) ? newRequestId() : sent;
   }
 
-  /** Path, route and credential: the same for a request that is forwarded and one that is asked about. */
+  /** Stage 2 and 3, path, route and credential: the same for a request that is forwarded and one that is asked about. */
   #examine(exchange: Exchange, rawPath: string, query: string | undefined): void {
     const { head } = exchange;
     const asked = exchange.isQuestion;
@@ -323,6 +324,7 @@ export class Pipeline implements ExchangeOwner, ForeignTokenOwner {
     return limit === undefined ? '' : rateFields(limit, exchange);
   }
 
+  /** Stage 7, whatever the end. */
   finished(exchange: Exchange): void {
     this.inFlight--;
     recordExchange(exchange, this.#parts.log, this.#parts.metrics, this.#settings.logQuery, this.#redaction);

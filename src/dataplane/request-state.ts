@@ -36,7 +36,10 @@ export class RequestState implements AuthorizationSubject {
   /** The principal: set once the secret proved right. */
   token: PreparedToken | undefined;
   tenant: PreparedTenant | undefined;
-  /** The refusal decided under the cached record; it stands once Redis has confirmed the record's version. */
+  /**
+   * The refusal decided so far: under a cached record it stands once Redis has confirmed the record's version, before that
+   * stage it stands at once and waits for its macrotask only (later-answers.ts).
+   */
   pending: Denial | undefined;
   /** Times the record moved while this request was being decided. */
   rounds = 0;

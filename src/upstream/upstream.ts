@@ -3,8 +3,8 @@
  *
  * A request is tried again, once, only when nothing can have run twice and the upstream is not to blame: it is
  * replayable, no byte of an answer came, and the connection had carried an answer before (RFC 9112 section 9.3.1: the
- * upstream had already given it up). It goes over a new connection then. A connection that never came to stand carried nothing: the request goes to the
- * next address then, whatever its method.
+ * upstream had already given it up). It goes over a new connection then. A connection that never came to stand carried
+ * nothing: the request goes to the next address then, whatever its method.
  */
 import type { UpstreamAddress } from '../config/formats.js';
 import type { UpstreamCall, UpstreamRequest, UpstreamSink } from './call.js';
