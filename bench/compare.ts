@@ -4,7 +4,8 @@
  *   npm run bench:compare -- REVISION [REVISION] [--scenario NAME]... [--rate N] [--repetitions N] [--duration S]
  *
  * Without a second revision the working tree, as it was built last, is what the first is compared with. Each has its own
- * Redis, filled by its own command line. Runs alternate, A B A B …; ratios are taken between neighbours.
+ * Redis, filled by its own command line. Runs alternate, A B A B …; ratios are taken between neighbours. A run that is
+ * wrong is reported as FAILED and is in no ratio; the exit code is then 1.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
@@ -14,8 +15,10 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { mainScript } from '../test/support/cli.js';
 import { Calm } from './harness/calm.js';
+import { pin } from './harness/cores.js';
 import { measure, type Run } from './harness/measure.js';
 import { Stage } from './harness/stage.js';
+import { within } from './options.js';
 import { spreadOf, spreadText } from './report/spread.js';
 import { loadName } from './report/targets.js';
 import { scenarios } from './scenarios/all.js';
@@ -25,6 +28,9 @@ interface Variant {
   readonly stage: Stage;
   readonly runs: Run[];
 }
+
+/** Longest wait before a run for the machine to be calm. */
+const calmMaxMs = 20_000;
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const worktrees: string[] = [];
@@ -56,10 +62,13 @@ function built(revision: string): string {
   return join(folder, 'dist/main.js');
 }
 
-function report(of: readonly [Variant, Variant]): void {
+/** Prints the ratios; answers whether all runs were right. */
+function report(of: readonly [Variant, Variant]): boolean {
+  let isRight = true;
   for (const name of values.scenario) {
     const figures = of.map(({ runs }) => runs.filter((run) => run.scenario === name));
     const failed = figures.flat().filter((run) => run.faults.length > 0);
+    isRight &&= failed.length === 0;
     for (const run of failed) console.log(`FAILED ${name}: ${run.faults.join('; ')}`);
     const [before = [], after = []] = figures;
     const pairs = before.flatMap((run, index) => {
@@ -74,43 +83,53 @@ function report(of: readonly [Variant, Variant]): void {
       console.log(`${name} ${key}: ${of[0].name} ${left}, ${of[1].name} ${right}, ratio ${ratio}`);
     }
   }
+  return isRight;
 }
 
-async function main(): Promise<void> {
+async function main(): Promise<boolean> {
   const [first, second] = positionals;
   if (first === undefined) throw new Error('Which revisions? npm run bench:compare -- REVISION [REVISION]');
+  const compared = values.scenario.map((name) => {
+    const scenario = scenarios.find((each) => each.name === name);
+    if (scenario === undefined || scenario.isPeer) {
+      throw new Error(`Choose scenarios of Tollkeeper's own, not "${name}": see npm run bench -- --help.`);
+    }
+    return scenario;
+  });
+  const rate = within('--rate', values.rate, 0, 1_000_000);
+  const repetitions = within('--repetitions', values.repetitions, 1, 100);
+  const options = {
+    connections: within('--connections', values.connections, 1, 4000),
+    durationS: within('--duration', values.duration, 1, 600),
+    warmupS: within('--warmup', values.warmup, 1, 60),
+    generator: 'sockets',
+    rate,
+    profileDir: undefined,
+  } as const;
   const variant = (name: string, program: string): Variant => ({ name, stage: new Stage(program), runs: [] });
   const variants: [Variant, Variant] = [
     variant(first, built(first)),
     second === undefined ? variant('working tree', mainScript) : variant(second, built(second)),
   ];
+  // Off the measured core.
+  pin(process.pid, variants[0].stage.cores.load);
   const calm = new Calm();
-  const rate = Number(values.rate);
-  const options = {
-    connections: Number(values.connections),
-    durationS: Number(values.duration),
-    warmupS: Number(values.warmup),
-    generator: 'sockets',
-    rate,
-    profileDir: undefined,
-  } as const;
   try {
-    for (let repetition = 1; repetition <= Number(values.repetitions); repetition++) {
-      for (const name of values.scenario) {
-        const scenario = scenarios.find((each) => each.name === name);
-        if (scenario === undefined) throw new Error(`There is no scenario "${name}".`);
+    for (let repetition = 1; repetition <= repetitions; repetition++) {
+      for (const scenario of compared) {
         for (const { name: label, stage, runs } of variants) {
+          await calm.wait(calmMaxMs);
           const run = { ...(await measure(scenario, stage, options, repetition)), slowdown: calm.slowdown() };
           runs.push(run);
           const result = run.faults.join('; ') || `${run.figures?.cpuUs.toFixed(2)} us/req`;
-          process.stderr.write(`compare: ${repetition} ${name}, ${loadName(rate)}, ${label}: ${result}\n`);
+          process.stderr.write(`compare: ${repetition} ${scenario.name}, ${loadName(rate)}, ${label}: ${result}\n`);
         }
       }
     }
   } finally {
     await Promise.all(variants.map(({ stage }) => stage.close()));
   }
-  report(variants);
+  return report(variants);
 }
 
 process.once('exit', () => {
@@ -123,7 +142,7 @@ process.once('exit', () => {
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
 
 try {
-  await main();
+  process.exitCode = (await main()) ? 0 : 1;
 } catch (error) {
   process.stderr.write(`compare: ${error instanceof Error ? error.message : String(error)}\n`);
   process.exitCode = 2;

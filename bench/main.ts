@@ -7,10 +7,11 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Calm } from './harness/calm.js';
+import { pin } from './harness/cores.js';
 import { measure, type Run } from './harness/measure.js';
 import { type RedisMemory, redisMemory } from './harness/redis-memory.js';
 import { Stage } from './harness/stage.js';
-import { type BenchOptions, parseOptions, usage } from './options.js';
+import { type BenchOptions, differenceOf, parseOptions, usage } from './options.js';
 import { conditionLines, memoryLines, scenarioLines } from './report/conditions.js';
 import { describeMachine } from './report/machine.js';
 import { listed, writeMarkdown } from './report/markdown.js';
@@ -27,7 +28,7 @@ import {
 } from './report/tables.js';
 import { judgeTargets, loadName } from './report/targets.js';
 import { bodyScenarios, type BodyResult, type BodyScenario, carryBody } from './scenarios/proxy-body.js';
-import type { Scenario } from './scenarios/scenario.js';
+import { ratesOf, type Scenario } from './scenarios/scenario.js';
 import { scenarios } from './scenarios/all.js';
 
 const profiledFunctions = 25;
@@ -60,6 +61,7 @@ function chosen(options: BenchOptions): Scenario[] {
 
 /** What a benchmark that is made in pieces keeps of the earlier ones. */
 interface Kept {
+  readonly options?: BenchOptions;
   readonly runs: readonly Run[];
   readonly bodies: readonly BodyResult[];
   readonly memory: RedisMemory;
@@ -69,7 +71,11 @@ function keptOf(options: BenchOptions): Kept {
   if (!options.append || options.json === undefined || !existsSync(options.json)) {
     return { runs: [], bodies: [], memory: {} };
   }
-  return JSON.parse(readFileSync(options.json, 'utf8')) as Kept;
+  const kept = JSON.parse(readFileSync(options.json, 'utf8')) as Kept;
+  const difference = kept.options === undefined ? '' : differenceOf(kept.options, options);
+  if (difference !== '')
+    throw new Error(`${options.json} was measured with ${difference}: a further piece must be too.`);
+  return kept;
 }
 
 async function runAll(
@@ -84,8 +90,7 @@ async function runAll(
   const keptRepetitions = Math.max(0, ...kept.map((run) => run.repetition));
   for (let each = 1; each <= options.repetitions; each++) {
     for (const scenario of list) {
-      for (const wanted of options.rates) {
-        const rate = Math.min(wanted, scenario.rateMax ?? wanted);
+      for (const rate of ratesOf(scenario, options.rates)) {
         const repetition = each + keptRepetitions;
         await calm.wait(options.calmS * 1000);
         const before = calm.slowdown();
@@ -123,6 +128,8 @@ async function main(options: BenchOptions): Promise<boolean> {
   if (options.profile !== undefined) mkdirSync(options.profile, { recursive: true });
   const kept = keptOf(options);
   const stage = new Stage();
+  // It works during a run too (see scraped.ts): off the measured core.
+  pin(process.pid, stage.cores.load);
   const calm = new Calm();
   let runs = kept.runs;
   let memory = kept.memory;

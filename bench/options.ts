@@ -84,7 +84,20 @@ export function parseOptions(argv: readonly string[]): BenchOptions | 'help' {
   };
 }
 
-function within(name: string, text: string, min: number, max: number): number {
+/** How earlier pieces of a benchmark were measured, as far as `later` differs from it; '' when it does not. */
+export function differenceOf(earlier: BenchOptions, later: BenchOptions): string {
+  const pairs: readonly (readonly [string, string | number, string | number])[] = [
+    ['--duration', earlier.durationS, later.durationS],
+    ['--warmup', earlier.warmupS, later.warmupS],
+    ['--connections', earlier.connections, later.connections],
+    ['--generator', earlier.generator, later.generator],
+  ];
+  const different = pairs.filter(([, one, other]) => one !== other);
+  return different.map(([name, one]) => `${name} ${one}`).join(' ');
+}
+
+/** A whole number on the command line. @throws Error with one sentence when it is none, or out of its bounds. */
+export function within(name: string, text: string, min: number, max: number): number {
   const value = Number(text);
   if (!Number.isInteger(value) || value < min || value > max) {
     throw new Error(`${name} must be a whole number from ${min} to ${max}, not "${text}".`);

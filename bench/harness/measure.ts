@@ -100,7 +100,7 @@ async function run(
     await subject.stop();
   }
   const { window } = report;
-  const faults = [...loadFaults(report), ...checked.faults];
+  const faults = [...loadFaults(report, options.rate), ...checked.faults];
   const consumed = (name: string): number => window.consumption[name]?.cpuUs ?? 0;
   const windowUs = window.durationMs * 1000;
   const ours = consumed('subject') + consumed('upstream') + consumed('redis') + window.loadCpuUs;
@@ -128,11 +128,18 @@ async function run(
   };
 }
 
-function loadFaults(report: LoadReport): string[] {
+/** Fewer answers than this part of what was due: the run was at another rate than those it is compared with. */
+const ratePartMin = 0.95;
+
+/** What is wrong with a run by its load alone; `rate`: requests a second, 0 for a closed loop. */
+export function loadFaults(report: LoadReport, rate: number): string[] {
   const faults: string[] = [];
   if (report.window.requests === 0) faults.push('no answer in the measured window');
   if (report.errors > 0) faults.push(`${report.errors} errors or timeouts (${report.mismatch})`);
   if (report.mismatches > 0) faults.push(`${report.mismatches} wrong answers (${report.mismatch})`);
   if (report.sent !== report.answered) faults.push(`${report.sent} requests sent, ${report.answered} answered`);
+  const answeredPerS = (report.window.requests * 1000) / report.window.durationMs;
+  if (answeredPerS < ratePartMin * rate)
+    faults.push(`${Math.round(answeredPerS)} answers a second at ${rate} requests`);
   return faults;
 }

@@ -1,6 +1,7 @@
 /**
  * The load by autocannon: one job from argv, one report on stdout. A second opinion on the closed loop of
- * sockets-generator.ts by a tool that others know; it costs several times the CPU a request.
+ * sockets-generator.ts by a tool that others know; it costs several times the CPU a request, and shows no heads: those are
+ * judged by our own client only.
  *
  * At the end no request is cut off: each connection stops after the answer it waits for, so that what was sent, what
  * was answered and what is in the access log must be the same number.

@@ -26,6 +26,8 @@ let underWay = 0;
 let errors = 0;
 let mismatches = 0;
 let mismatch = '';
+/** Told instead of the owner of the run while connections are being opened. */
+let connectFailed: ((reason: Error) => void) | undefined;
 
 const owner = {
   answered(connection: ClientConnection, status: number, fault: string): void {
@@ -38,6 +40,7 @@ const owner = {
     next(connection);
   },
   broken(connection: ClientConnection, reason: string): void {
+    if (connectFailed !== undefined) return connectFailed(new Error(`no connection to ${job.origin}: ${reason}`));
     errors++;
     if (mismatch === '') mismatch = reason;
     open.delete(connection);
@@ -47,10 +50,12 @@ const owner = {
 
 const open = new Set<ClientConnection>();
 for (let number = 0; number < job.connections; number++) {
-  await new Promise<void>((ready) => {
+  await new Promise<void>((ready, failed) => {
+    connectFailed = failed;
     open.add(new ClientConnection(number, origin, owner, job, ready));
   });
 }
+connectFailed = undefined;
 
 /** Connections without a request, and times (monotonic ms) of requests that are due; one of the two is empty. */
 const free: ClientConnection[] = [];

@@ -58,7 +58,7 @@ export function memoryLines(memory: RedisMemory): string[] {
     lines.push(`Redis, bytes a token that was called: ${memory.usedTokenBytes} more (its counters and its usage)`);
   }
   if (memory.logEntryBytes !== undefined) {
-    lines.push(`Redis, bytes an entry of the access log: ${memory.logEntryBytes} (stream of proxy-bearer's entries)`);
+    lines.push(`Redis, bytes an entry of the access log: ${memory.logEntryBytes} (streams of the run made last)`);
   }
   return lines;
 }

@@ -37,12 +37,17 @@ const cpuRatio =
   };
 
 const bothLoads = ['closed', 'fixed'] as const;
+/** Every scenario in which Tollkeeper asks Redis. */
 const ofTollkeeper = [
   'verify-bearer',
+  'verify-bearer-leased',
   'verify-hmac',
   'proxy-bearer',
+  'proxy-bearer-leased',
   'proxy-hmac',
   'proxy-denied',
+  'proxy-bearer-scraped',
+  'proxy-body-1m',
   'tokens-1m',
   'tokens-1m-even',
 ];

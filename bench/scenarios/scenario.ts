@@ -51,6 +51,11 @@ export interface Scenario {
   start(stage: Stage, options: SubjectOptions): Promise<Subject>;
 }
 
+/** The loads that a scenario is run with, of those that are asked for: too high rates are cut to one. */
+export function ratesOf({ rateMax }: Pick<Scenario, 'rateMax'>, wanted: readonly number[]): number[] {
+  return [...new Set(wanted.map((rate) => Math.min(rate, rateMax ?? rate)))];
+}
+
 /** A fault when any answer has another status than `expected`. */
 export function statusFaults(report: LoadReport, expected: readonly number[]): string[] {
   return Object.entries(report.statuses)

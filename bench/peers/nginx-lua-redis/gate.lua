@@ -22,7 +22,9 @@ local function refuse(status, slug, challenge)
   ngx.status = status
   ngx.header['Content-Type'] = 'application/problem+json'
   if challenge then ngx.header['WWW-Authenticate'] = challenge end
-  ngx.print('{"type":"https://tollkeeper.dev/problems/' .. slug .. '","status":' .. status .. '}')
+  local body = '{"type":"https://tollkeeper.dev/problems/' .. slug .. '","status":' .. status .. '}'
+  ngx.header['Content-Length'] = #body
+  ngx.print(body)
   return ngx.exit(status)
 end
 

@@ -1,0 +1,44 @@
+/** The benchmark's load says why a run could not be made: without that, a peer that is broken looks like a broken load. */
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
+import { afterEach, expect, test } from 'vitest';
+import { driveLoad, type LoadJob } from '../../bench/load/load.js';
+import { freePort } from '../support/ports.js';
+
+const atEnd: (() => unknown)[] = [];
+afterEach(() => {
+  for (const end of atEnd.splice(0)) end();
+});
+
+function jobOf(port: number): LoadJob {
+  return {
+    origin: `http://127.0.0.1:${port}`,
+    connections: 4,
+    rate: 0,
+    warmupMs: 60_000,
+    windowMs: 1000,
+    plan: { kind: 'fixed', requests: [{ method: 'GET', path: '/', headers: {} }] },
+    bodies: ['ok'],
+    bodyContains: '',
+    heads: [],
+    watch: {},
+  };
+}
+
+test('nobody listens: the run ends at once and names the address', async () => {
+  const port = await freePort();
+  await expect(driveLoad('sockets', jobOf(port), -1)).rejects.toThrow(
+    /no connection to http:\/\/127\.0\.0\.1:.*REFUSED/,
+  );
+});
+
+test('answers that nobody can delimit: the run ends at once and shows one', async () => {
+  const server = createServer((socket) => {
+    socket.on('error', () => {});
+    socket.on('data', () => socket.write('HTTP/1.1 503 Service Unavailable\r\nTransfer-Encoding: chunked\r\n\r\n'));
+  });
+  atEnd.push(() => server.close());
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const { port } = server.address() as AddressInfo;
+  await expect(driveLoad('sockets', jobOf(port), -1)).rejects.toThrow(/without status or length: HTTP\/1\.1 503/);
+});
