@@ -1,4 +1,5 @@
 /** proxy-bearer while somebody scrapes `/metrics` once a second: what that does to its latencies. */
+import { get } from 'node:http';
 import { proxyBearer } from './proxy.js';
 import type { Scenario } from './scenario.js';
 
@@ -13,10 +14,12 @@ export const proxyScraped: Scenario = {
     const faults: string[] = [];
     let scrapes = 0;
     const timer = setInterval(() => {
-      fetch(`${subject.adminOrigin}/metrics`)
-        .then((answer) => answer.text())
-        .then(() => scrapes++)
-        .catch((error: unknown) => faults.push(`a scrape failed: ${String(error)}`));
+      get(`${subject.adminOrigin}/metrics`, (answer) => {
+        if (answer.statusCode !== 200) faults.push(`a scrape was answered ${answer.statusCode}`);
+        // Not looked at: it would be time that the load lacks.
+        answer.resume();
+        answer.once('end', () => scrapes++);
+      }).once('error', (error) => faults.push(`a scrape failed: ${error.message}`));
     }, everyMs);
     return {
       ...subject,
