@@ -96,6 +96,8 @@ export interface ExportedMetrics {
   readonly requests: number;
   /** Delay of the event loop since the start, 99th percentile, ms. */
   readonly loopDelayMs: number;
+  /** Calls of the admission script since the start. */
+  readonly admissionBatches: number;
 }
 
 /** prom-client measures the time between ticks of this length, and says how long they took (eventLoopLag.js, 15.1.3). */
@@ -107,5 +109,7 @@ export async function exportedMetrics(tollkeeper: NodeChild): Promise<ExportedMe
   let requests = 0;
   for (const [, value] of text.matchAll(/^tollkeeper_requests_total(?:\{[^}]*\})? (\d+)/gm)) requests += Number(value);
   const [, tick = '0'] = /^nodejs_eventloop_lag_p99_seconds(?:\{[^}]*\})? (\S+)/m.exec(text) ?? [];
-  return { requests, loopDelayMs: Math.max(0, Number(tick) * 1000 - loopTickMs) };
+  const [, batches = ''] = /^tollkeeper_admission_batch_size_count(?:\{[^}]*\})? (\d+)/m.exec(text) ?? [];
+  if (batches === '') throw new Error('the metrics say nothing of admission batches');
+  return { requests, loopDelayMs: Math.max(0, Number(tick) * 1000 - loopTickMs), admissionBatches: Number(batches) };
 }

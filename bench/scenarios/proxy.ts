@@ -56,6 +56,7 @@ export const proxyDenied = tollkeeperScenario(
     plan: { kind: 'fixed', requests: store.tight.map(productRequest) },
     bodies: [upstreamBody],
     bodyContains: 'problems/rate-limit-exceeded',
+    deniedTokens: store.tight.length,
     faults: (report) => [...statusFaults(report, [200, 429]), ...tooManyAdmitted(report)],
   }),
 );

@@ -27,6 +27,8 @@ export interface TollkeeperLoad {
   /** Further texts that the head of every answer holds. */
   readonly heads?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** That many tokens are over their limit all the time. */
+  readonly deniedTokens?: number;
   /** Many tokens are not in memory when they come. */
   readonly misses?: boolean;
   /** What is wrong with the answers. */
@@ -73,7 +75,7 @@ export async function startSubject(stage: Stage, options: SubjectOptions, load: 
       const faults = load.faults(report);
       const logged = await countLog(store, report.answered, logDeadlineMs);
       if (logged !== report.answered) faults.push(`${logged} log entries for ${report.answered} answers`);
-      const { requests, loopDelayMs } = await exportedMetrics(tollkeeper);
+      const { requests, loopDelayMs, admissionBatches } = await exportedMetrics(tollkeeper);
       if (requests !== report.answered)
         faults.push(`${requests} requests in the metrics for ${report.answered} answers`);
       const after = await countCommands(store);
@@ -82,6 +84,13 @@ export async function startSubject(stage: Stage, options: SubjectOptions, load: 
         all: (after.all - before.all) / report.answered,
       };
       const runS = (performance.now() - startedAtMs) / 1000;
+      if (load.deniedTokens !== undefined) {
+        // What is admitted may each be a batch; after that each token is asked for once a second.
+        const batchesMax = (report.statuses['200'] ?? 0) + load.deniedTokens * Math.ceil(runS + 1);
+        if (admissionBatches > batchesMax) {
+          faults.push(`${admissionBatches} admission calls: a refused token is asked for more than once a second`);
+        }
+      }
       const callsMax = scriptCallsPerRequestMax * (load.misses === true ? 2 : 1);
       if (redisPerRequest.scriptCalls > callsMax + (scriptCallsPerSecond * runS) / report.answered) {
         faults.push(`${redisPerRequest.scriptCalls.toFixed(2)} script calls a request: nothing is batched`);
