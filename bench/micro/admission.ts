@@ -2,14 +2,8 @@
  * CPU of one admission, in Redis and in this process: `npx tsx bench/micro/admission.ts [rounds]`.
  * The best of ten rounds each, because other work on the machine only ever adds.
  */
-import {
-  AdmitBatch,
-  type AdmissionTicket,
-  bindAdmit,
-  serverCarrier,
-  type Verdict,
-  verdictCodes,
-} from '../../src/admission/admit.js';
+import { AdmitBatch, bindAdmit, serverCarrier } from '../../src/admission/admit.js';
+import { type AdmissionTicket, type Verdict, verdictCodes } from '../../src/admission/ticket.js';
 import { Admission } from '../../src/admission/batcher.js';
 import { compileLimits, type Limit } from '../../src/admission/limit.js';
 import { connectOrFail } from '../../src/redis/connect.js';

@@ -4,7 +4,7 @@
  * HTTP binding makes them: a text that was hashed or flattened before would be too cheap.
  */
 import { createSecretKey } from 'node:crypto';
-import { blankVerdict } from '../../src/admission/admit.js';
+import { blankVerdict } from '../../src/admission/ticket.js';
 import { prepareLimitHeaders, rateFields } from '../../src/admission/rate-headers.js';
 import { digestMatches, sha256 } from '../../src/credential/bearer.js';
 import { canonicalString, emptyBodySha256, signatureMatches } from '../../src/credential/hmac.js';

@@ -31,7 +31,7 @@ import {
   type Verdict,
   type VerdictCode,
   verdictCodes,
-} from './admit.js';
+} from './ticket.js';
 import { type Denial, DenyCache, restate } from './deny-cache.js';
 import { type Lease, Leases } from './leases.js';
 

@@ -7,7 +7,7 @@ import type { Cluster } from 'ioredis';
 import type { BreakerState } from '../redis/breaker.js';
 import { ClusterNodes, type NodeName, slotOf } from '../redis/cluster-nodes.js';
 import { allShards, keys, shardNumberOf } from '../redis/keys.js';
-import type { AdmissionTicket } from './admit.js';
+import type { AdmissionTicket } from './ticket.js';
 import { Admission, type AdmissionGate, type AdmissionObserver } from './batcher.js';
 import { ClusterLines } from './cluster-batch.js';
 import { DenyCache } from './deny-cache.js';

@@ -15,18 +15,16 @@ import { allShards, shardNumberOf } from '../redis/keys.js';
 import { type Redirection, redirectionIn } from '../redis/redirection.js';
 import type { RunScript } from '../redis/scripts.js';
 import { storeErrorKind } from '../telemetry/store-error-kind.js';
+import { AdmitBatch, bindAdmit, type Reply } from './admit.js';
 import {
-  AdmitBatch,
   type AdmissionTicket,
-  bindAdmit,
   blankVerdict,
   type Carrier,
-  type Reply,
   stateWithoutRedis,
   type TicketBatch,
   type Verdict,
   verdictCodes,
-} from './admit.js';
+} from './ticket.js';
 import { type AdmissionObserver, conclude } from './batcher.js';
 import type { DenyCache } from './deny-cache.js';
 import type { Leases } from './leases.js';

@@ -6,7 +6,7 @@
  * which is before Redis decided, so an entry ends early rather than late. It holds only for the versions it was told for,
  * is forgotten when its token or tenant changes, and nothing is remembered while changes cannot be heard (`enabled`).
  */
-import type { AdmissionTicket, Verdict, VerdictCode } from './admit.js';
+import type { AdmissionTicket, Verdict, VerdictCode } from './ticket.js';
 
 /** Longest life of an entry, ms. */
 const entryAgeMaxMs = 1000;

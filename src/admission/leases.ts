@@ -23,7 +23,7 @@ import {
   type LeaseQuestion,
   type Verdict,
   verdictCodes,
-} from './admit.js';
+} from './ticket.js';
 
 /** How long a lease is used: the rest of its life is for a turn that takes long, and for timers that are late. */
 const useMs = 80;

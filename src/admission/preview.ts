@@ -4,7 +4,8 @@
  */
 import { allShards, shardNumberOf } from '../redis/keys.js';
 import type { RedisConnection } from '../redis/target.js';
-import { AdmitBatch, type AdmissionTicket, bindAdmit, blankVerdict, type Verdict } from './admit.js';
+import { AdmitBatch, bindAdmit } from './admit.js';
+import { type AdmissionTicket, blankVerdict, type Verdict } from './ticket.js';
 
 /** A limit before the request: units left, units when full, and ms until units come back (0 when it is full). */
 interface PreviewedLimit {

@@ -6,7 +6,7 @@
  * one text for the binding.
  */
 import { isQuota, type Limit } from './limit.js';
-import type { Verdict } from './admit.js';
+import type { Verdict } from './ticket.js';
 
 /** A limit with the constant parts of its headers. */
 export interface LimitHeaders {

@@ -6,7 +6,7 @@
  * - every answer leaves from a macrotask after the handler: the parser then closes on a pipelined second request;
  * - a response must not be touched after it was ended or aborted: `over` guards every entry.
  */
-import type { AdmissionTicket, Verdict } from '../admission/admit.js';
+import type { AdmissionTicket, Verdict } from '../admission/ticket.js';
 import { retryAfterS } from '../admission/rate-headers.js';
 import { inPollPhase } from '../core/poll-phase.js';
 import type { Denial } from '../core/problems.js';

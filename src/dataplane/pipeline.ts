@@ -9,7 +9,7 @@
  * is made again, so a revocation, a rotation or a new limit holds from the moment it was written, and a refused
  * request is charged nothing. `settled` is the only place where a request goes back a stage.
  */
-import { type Verdict, verdictCodes } from '../admission/admit.js';
+import { type Verdict, verdictCodes } from '../admission/ticket.js';
 import { type LimitHeaders, rateFields } from '../admission/rate-headers.js';
 import type { Denial } from '../core/problems.js';
 import { type Credential, extractCredential, invalidSignature, invalidToken, isDenial } from '../credential/extract.js';

@@ -1,5 +1,5 @@
 /** What is known of one request while it is decided: what the stages find out, in their order, and nothing they do. */
-import type { LeaseQuestion } from '../admission/admit.js';
+import type { LeaseQuestion } from '../admission/ticket.js';
 import type { Denial } from '../core/problems.js';
 import type { Credential } from '../credential/extract.js';
 import { emptyBodySha256 } from '../credential/hmac.js';

@@ -1,5 +1,5 @@
 /** `GET /.well-known/tollkeeper`: what the holder of a token may know of it. Costs nothing and never goes upstream. */
-import type { Verdict } from '../admission/admit.js';
+import type { Verdict } from '../admission/ticket.js';
 import { isQuota } from '../admission/limit.js';
 import type { Policy, Route } from '../policy/routes.js';
 import type { PreparedTenant, PreparedToken } from '../token/cache.js';

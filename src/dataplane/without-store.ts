@@ -2,7 +2,7 @@
  * What a request gets while Redis cannot be asked: 503, or where its route says `serve-known` an answer for a Bearer
  * token that was admitted shortly before. Never for a signature: that it was not used before only Redis knows.
  */
-import type { Verdict } from '../admission/admit.js';
+import type { Verdict } from '../admission/ticket.js';
 import type { OutageLimits } from '../admission/outage.js';
 import { limitOfVerdict } from '../admission/rate-headers.js';
 import type { Denial } from '../core/problems.js';

@@ -5,7 +5,7 @@
  * in Redis now, and the last question goes to the admission script itself, which is asked to write nothing: nothing is
  * charged, no signature is used up. Left out is only what lives in one process: the count of failed authentications.
  */
-import { verdictCodes } from '../admission/admit.js';
+import { verdictCodes } from '../admission/ticket.js';
 import type { Preview } from '../admission/preview.js';
 import type { Config } from '../config/schema.js';
 import { OperatorError } from '../core/failure.js';

@@ -58,7 +58,7 @@ export const recordUpdateContract: ScriptContract = {
   argv: ['expected', 'channel', 'message', 'fieldAndValue...'],
 };
 
-/** Longer than a sidecar uses a lease, ms: `leaseMaxMs` of admission/admit.ts, and a timer that fires early. */
+/** Longer than a sidecar uses a lease, ms: `leaseMaxMs` of admission/ticket.ts, and a timer that fires early. */
 const leasesEndMs = 110;
 
 /**

@@ -6,13 +6,7 @@
  * handed to prom-client when they are scraped.
  */
 import { setImmediate } from 'node:timers/promises';
-import {
-  collectDefaultMetrics,
-  type Metric,
-  type MetricObjectWithValues,
-  type MetricValue,
-  Registry,
-} from 'prom-client';
+import { collectDefaultMetrics, type Metric, Registry } from 'prom-client';
 import type { MetricsSnapshot } from './aggregate.js';
 import {
   admissionBuckets,
@@ -160,24 +154,24 @@ export class Metrics {
     this.#workerEvents.add(event, 1);
   }
 
-  /** The text exposition of this process. Requests are served between any two metrics: a scrape holds none up for long. */
+  /** The text exposition of this process at one moment. Requests are served while it is written, metric by metric. */
   async exposition(): Promise<string> {
+    const registry = new Registry();
+    for (const metric of await this.snapshot()) {
+      // A registry asks a metric for nothing but its name and `get`.
+      registry.registerMetric({ name: metric.name, get: () => Promise.resolve(metric) } as unknown as Metric);
+    }
     const parts: string[] = [];
-    for (const { name } of this.#registry.getMetricsAsArray()) {
-      parts.push(await this.#registry.getSingleMetricAsString(name));
+    for (const { name } of registry.getMetricsAsArray()) {
+      parts.push(await registry.getSingleMetricAsString(name));
       await setImmediate();
     }
     return `${parts.join('\n\n')}\n`;
   }
 
-  /** What aggregate.ts takes, in as many pieces; survives being sent to another process as JSON. */
-  async snapshot(): Promise<MetricsSnapshot> {
-    const taken: MetricObjectWithValues<MetricValue<string>>[] = [];
-    for (const metric of this.#registry.getMetricsAsArray() as unknown as Metric[]) {
-      taken.push(await metric.get());
-      await setImmediate();
-    }
-    return taken;
+  /** What aggregate.ts takes, of one moment; survives being sent to another process as JSON. */
+  snapshot(): Promise<MetricsSnapshot> {
+    return this.#registry.getMetricsAsJSON();
   }
 
   #register(description: MetricDescription, cells: Cells): void {

@@ -2,7 +2,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { leaseMaxMs, serverCarrier, type Verdict } from '../../src/admission/admit.js';
+import { serverCarrier } from '../../src/admission/admit.js';
+import { leaseMaxMs, type Verdict } from '../../src/admission/ticket.js';
 import { Admission } from '../../src/admission/batcher.js';
 import type { Limit } from '../../src/admission/limit.js';
 import { connect } from '../../src/redis/connect.js';

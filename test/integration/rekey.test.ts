@@ -12,7 +12,8 @@ import { runInProcess } from '../support/command-line.js';
 import { call, slugOf } from '../support/http-client.js';
 import { type Installation, type IssuedToken, startInstallation } from '../support/installation.js';
 import { openRepositories, type Repositories, tokenDraft } from '../support/repositories.js';
-import type { Sidecar } from '../support/sidecar.js';
+import type { LogLine, Sidecar } from '../support/sidecar.js';
+import { until } from '../support/until.js';
 
 const oldKey = `old:${Buffer.alloc(32, 1).toString('base64')}`;
 const newKey = `new:${Buffer.alloc(32, 2).toString('base64')}`;
@@ -241,8 +242,9 @@ describe('a secret that a sidecar cannot open', () => {
   test('is an outage and no 401, and the log says so once, however often it is asked', async () => {
     const sealed = await issue('other', lost);
     for (let at = 0; at < 5; at++) expect(await send(sealed.secret)).toEqual(outage);
-    const lines = sidecar.logs().filter(({ msg }) => String(msg).includes(sealed.id));
-    expect(lines.map(({ msg }) => msg)).toEqual([expect.stringContaining('TOLLKEEPER_MASTER_KEY')]);
+    const told = (): LogLine[] => sidecar.logs().filter(({ msg }) => String(msg).includes(sealed.id));
+    await until(() => told().length > 0);
+    expect(told().map(({ msg }) => msg)).toEqual([expect.stringContaining('TOLLKEEPER_MASTER_KEY')]);
     expect(await send(good.secret)).toEqual([200, '']);
   });
 

@@ -1,7 +1,7 @@
 /** Leases as lua/admit.lua sees them: what is charged in advance, given back late, twice, never, or by another clock. */
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type LeaseGrant, type LeaseQuestion, leaseMaxMs } from '../../src/admission/admit.js';
+import { type LeaseGrant, type LeaseQuestion, leaseMaxMs } from '../../src/admission/ticket.js';
 import type { Limit } from '../../src/admission/limit.js';
 import { keys } from '../../src/redis/keys.js';
 import { type RedisServer, startRedis } from '../support/redis.js';

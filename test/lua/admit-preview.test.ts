@@ -1,7 +1,7 @@
 /** A preview decides as an admission does and leaves no trace. */
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { verdictCodes } from '../../src/admission/admit.js';
+import { verdictCodes } from '../../src/admission/ticket.js';
 import type { Limit } from '../../src/admission/limit.js';
 import { previewAdmission, type PreviewTicket } from '../../src/admission/preview.js';
 import { keys } from '../../src/redis/keys.js';

@@ -1,14 +1,13 @@
 /** A real Redis, records written as the token scripts write them, and single calls of lua/admit.lua at a chosen time. */
 import type { Redis } from 'ioredis';
+import { AdmitBatch, bindAdmit } from '../../src/admission/admit.js';
 import {
-  AdmitBatch,
   type AdmissionTicket,
-  bindAdmit,
   blankVerdict,
   type Verdict,
   type VerdictCode,
   verdictCodes,
-} from '../../src/admission/admit.js';
+} from '../../src/admission/ticket.js';
 import { compileLimits, type Limit } from '../../src/admission/limit.js';
 import { allShards, keys } from '../../src/redis/keys.js';
 import type { RunScript } from '../../src/redis/scripts.js';

@@ -14,7 +14,7 @@ import { headersOf, rawExchange, type RawResult } from './raw-client.js';
 import type { Sidecar } from './sidecar.js';
 import { until } from './until.js';
 import type { RecordedRequest, UpstreamHandler } from './upstream.js';
-import { defaultWorkers, signalAll } from './workers.js';
+import { defaultWorkers, isAlive, signalAll, workerPids } from './workers.js';
 
 export interface ProxyUnderTest {
   readonly name: string;
@@ -630,6 +630,8 @@ export function describeBehindProxy({
 
     test('it is stopped: 503, nothing reaches the upstream', async () => {
       await sidecar.kill();
+      // Its workers follow as soon as they notice.
+      await until(() => workerPids(sidecar).every((pid) => !isAlive(pid)));
       await refusedAll();
       expect(headersOf((await raw('GET', '/api/v1/products', [asReader()])).head, 'X-Tollkeeper-Token-Id')).toEqual([]);
     });

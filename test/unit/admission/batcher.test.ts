@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { blankVerdict, serverCarrier, type Verdict } from '../../../src/admission/admit.js';
+import { serverCarrier } from '../../../src/admission/admit.js';
+import { blankVerdict, type Verdict } from '../../../src/admission/ticket.js';
 import { Admission, type AdmissionOptions } from '../../../src/admission/batcher.js';
 import type { Limit } from '../../../src/admission/limit.js';
 import { connect } from '../../../src/redis/connect.js';

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { blankVerdict, type Verdict, verdictCodes } from '../../../src/admission/admit.js';
+import { blankVerdict, type Verdict, verdictCodes } from '../../../src/admission/ticket.js';
 import { type Denial, DenyCache, restate } from '../../../src/admission/deny-cache.js';
 import { ticketOf } from '../../lua/admit-rig.js';
 

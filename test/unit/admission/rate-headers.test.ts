@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { blankVerdict, type Verdict } from '../../../src/admission/admit.js';
+import { blankVerdict, type Verdict } from '../../../src/admission/ticket.js';
 import type { Limit } from '../../../src/admission/limit.js';
 import {
   type LimitHeaders,
