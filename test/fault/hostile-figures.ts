@@ -1,15 +1,14 @@
 /** Aborts and hostile connections by the thousand, for figures.ts. */
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
-import { connect } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { WebSocket } from 'undici';
-import { randomFrom } from '../fuzz/mutate.js';
 import { residentBytes } from '../support/memory.js';
 import { spawnTied } from '../support/process.js';
 import { startProxyRig } from '../support/proxy-rig.js';
 import type { Sidecar } from '../support/sidecar.js';
 import { until } from '../support/until.js';
+import { abortingClients } from './aborting-clients.js';
 import { startFaultRig } from './fault-rig.js';
 import type { Call } from './history.js';
 import { type PacedLoad, pacedLoad } from './paced-load.js';
@@ -61,38 +60,9 @@ export async function aborts(count: number, rounds: number): Promise<object> {
   });
   try {
     const { sidecar } = rig;
-    const { pid, dataPort: port } = sidecar;
+    const { pid } = sidecar;
     const inspector = await openInspector(sidecar);
-    const random = randomFrom(7);
-    const path = rig.script('abort', () => `HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n${'x'.repeat(20_000)}`);
-    const request = Buffer.from(rig.request('PUT', path, ['Content-Length: 30000'], 'y'.repeat(30_000)), 'latin1');
-    const abort = (): Promise<void> =>
-      new Promise((resolve) => {
-        const socket = connect({ port, host: '127.0.0.1' });
-        const isWhole = random() < 0.5;
-        const readMax = Math.floor(random() * 20_000);
-        let read = 0;
-        const end = (): void => {
-          if (random() < 0.5) socket.resetAndDestroy();
-          else socket.destroy();
-        };
-        socket.on('error', () => {});
-        socket.on('close', () => resolve());
-        socket.on('data', (chunk: Buffer) => {
-          read += chunk.length;
-          if (read >= readMax) end();
-        });
-        socket.write(isWhole ? request : request.subarray(0, Math.floor(random() * request.length)), () => {
-          if (!isWhole) end();
-        });
-      });
-    const round = async (aborted: number): Promise<void> => {
-      let left = aborted;
-      const worker = async (): Promise<void> => {
-        while (left-- > 0) await abort();
-      };
-      await Promise.all(Array.from({ length: 32 }, worker));
-    };
+    const round = abortingClients(rig);
     const descriptors = (): number => readdirSync(`/proc/${pid}/fd`).length;
     const held = async (most: number): Promise<Held> => {
       await until(() => descriptors() <= most).catch(() => {});

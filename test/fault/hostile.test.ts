@@ -3,7 +3,6 @@ import { readdirSync } from 'node:fs';
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { randomFrom } from '../fuzz/mutate.js';
 import { plantSecret } from '../support/canary.js';
 import { runCommand } from '../support/cli.js';
 import { call } from '../support/http-client.js';
@@ -12,6 +11,7 @@ import { type ProxyRig, startProxyRig } from '../support/proxy-rig.js';
 import { headersOf, rawExchange } from '../support/raw-client.js';
 import { openConnection } from '../support/raw-connection.js';
 import { until } from '../support/until.js';
+import { abortingClients } from './aborting-clients.js';
 
 let rig: ProxyRig;
 
@@ -141,38 +141,8 @@ describe('connections', () => {
   });
 
   test('that break off at any byte leave no connection and no memory behind', async () => {
-    const random = randomFrom(7);
     const aborts = Number(process.env.FAULT_ABORTS ?? 1500);
-    const path = rig.script('abort', () => `HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n${'x'.repeat(20_000)}`);
-    const request = Buffer.from(rig.request('PUT', path, ['Content-Length: 30000'], 'y'.repeat(30_000)), 'latin1');
-    const abort = (): Promise<void> =>
-      new Promise((resolve) => {
-        const socket = connect({ port: rig.sidecar.dataPort, host: '127.0.0.1' });
-        const whole = random() < 0.5;
-        const bytes = whole ? request : request.subarray(0, Math.floor(random() * request.length));
-        const readMax = Math.floor(random() * 20_000);
-        let read = 0;
-        const end = (): void => {
-          if (random() < 0.5) socket.resetAndDestroy();
-          else socket.destroy();
-        };
-        socket.on('error', () => {});
-        socket.on('close', () => resolve());
-        socket.on('data', (chunk: Buffer) => {
-          read += chunk.length;
-          if (read >= readMax) end();
-        });
-        socket.write(bytes, () => {
-          if (!whole) end();
-        });
-      });
-    const round = async (count: number): Promise<void> => {
-      let left = count;
-      const worker = async (): Promise<void> => {
-        while (left-- > 0) await abort();
-      };
-      await Promise.all(Array.from({ length: 32 }, worker));
-    };
+    const round = abortingClients(rig);
     await round(aborts / 3);
     const before = { descriptors: descriptors(), resident: residentBytes(rig.sidecar.pid) };
     await round(aborts);
