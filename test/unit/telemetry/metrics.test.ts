@@ -6,6 +6,30 @@ import { storeErrorKind } from '../../../src/telemetry/store-error-kind.js';
 import { samplesOf, typesOf } from '../../support/exposition.js';
 
 describe('the exposition', () => {
+  test('is of one moment, though requests are served while it is written', async () => {
+    let queue = 1;
+    const metrics = new Metrics('1.2.3', { logQueue: () => queue });
+    metrics.observeRequest('ok', 'GET', 200, 0.003);
+    let isWritten = false;
+    const serve = (): void => {
+      metrics.observeRequest('ok', 'GET', 200, 0.003);
+      metrics.logEntries('written', 1);
+      queue = 0;
+      if (!isWritten) setImmediate(serve);
+    };
+    setImmediate(serve);
+    const samples = samplesOf(await metrics.exposition());
+    isWritten = true;
+    expect([
+      samples.get('tollkeeper_requests_total{outcome="ok",method="GET",status_class="2xx"}'),
+      samples.get('tollkeeper_request_duration_seconds_count'),
+      samples.get('tollkeeper_log_entries_total{result="written"}'),
+      samples.get('tollkeeper_log_queue_entries'),
+    ]).toEqual([1, 1, 0, 1]);
+    const later = samplesOf(await metrics.exposition());
+    expect(later.get('tollkeeper_log_entries_total{result="written"}')).toBeGreaterThan(3);
+  });
+
   test('agrees with what was observed', async () => {
     const metrics = new Metrics('1.2.3', { requestsInFlight: () => 4, logQueue: () => 9, breakerOpen: () => true });
     metrics.observeRequest('ok', 'GET', 200, 0.003);
