@@ -77,6 +77,6 @@ perEntry('Redis', redisCpuUs(server.pid) - redisBefore);
 console.log(
   `remaining ${remaining}, in stream ${await redis.xlen(`log:{acme}:${new Date().toISOString().slice(0, 10)}`)}`,
 );
-await log.close(1000);
+await log.close({ stalledMs: 1000, deadlineMs: 1000 });
 redis.disconnect();
 await server.stop();

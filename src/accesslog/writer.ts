@@ -39,6 +39,13 @@ export interface FlushResult {
   readonly remaining: number;
 }
 
+export interface CloseDeadlines {
+  /** Time without an acknowledgement after which the rest is given up, ms. */
+  readonly stalledMs: number;
+  /** Time after which it is given up in any case, ms. */
+  readonly deadlineMs: number;
+}
+
 interface Waiter {
   /** Number of settled entries to wait for. */
   readonly target: number;
@@ -124,10 +131,19 @@ export class AccessLog implements LaneOwner {
     return { remaining: Math.max(0, target - this.#settled) };
   }
 
-  /** Takes no more entries, flushes, and gives up what is not acknowledged after `deadlineMs` (counted as dropped). */
-  async close(deadlineMs: number): Promise<FlushResult> {
+  /**
+   * Takes no more entries and writes those it has. Gives up (counted as dropped) when Redis has acknowledged none for
+   * `stalledMs`, or at `deadlineMs`: a backlog that is on its way is no reason to lose it.
+   */
+  async close({ stalledMs, deadlineMs }: CloseDeadlines): Promise<FlushResult> {
     this.#state = 'closing';
-    const result = await this.flush(deadlineMs);
+    const endMs = performance.now() + deadlineMs;
+    let before = Number.POSITIVE_INFINITY;
+    let result = await this.flush(Math.min(stalledMs, deadlineMs));
+    while (result.remaining > 0 && result.remaining < before && performance.now() < endMs) {
+      before = result.remaining;
+      result = await this.flush(Math.min(stalledMs, endMs - performance.now()));
+    }
     this.#state = 'closed';
     clearInterval(this.#interval);
     for (const lane of this.#lanes()) lane.close();

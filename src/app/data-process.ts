@@ -33,7 +33,7 @@ import { RecordCache } from '../token/cache.js';
 import { findForeignId } from '../token/foreign-lookup.js';
 import { Upstream } from '../upstream/upstream.js';
 import { followChanges } from './changes.js';
-import { Closers, closeStepMs, drained } from './lifecycle.js';
+import { Closers, closeStepMs, drained, logCloseMs } from './lifecycle.js';
 import { Readiness, type ReadinessReport } from './readiness.js';
 import { packageVersion } from './version.js';
 
@@ -127,9 +127,9 @@ export class DataProcess {
       logger,
     });
     closers.add(async () => {
-      const { remaining } = await log.close(closeStepMs);
+      const { remaining } = await log.close({ stalledMs: closeStepMs, deadlineMs: logCloseMs });
       if (remaining > 0) logger.error({ remaining }, 'log entries were lost: Redis did not take them');
-    });
+    }, logCloseMs + closeStepMs);
 
     const admissionOptions = {
       observer: {

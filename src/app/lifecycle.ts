@@ -3,18 +3,22 @@
 /** How long one step of a shutdown may take once the drain is over, ms. */
 export const closeStepMs = 2000;
 
+/** How long writing the access log may take then, as long as Redis takes entries, ms: ten times 50,000 entries' time. */
+export const logCloseMs = 10_000;
+
 /** What was opened, to be closed in reverse order; a step that hangs does not keep the others from their turn. */
 export class Closers {
-  readonly #steps: (() => Promise<void> | void)[] = [];
+  readonly #steps: { readonly run: () => Promise<void> | void; readonly deadlineMs: number }[] = [];
 
-  add(step: () => Promise<void> | void): void {
-    this.#steps.push(step);
+  /** `deadlineMs`: how long the step may take. */
+  add(run: () => Promise<void> | void, deadlineMs: number = closeStepMs): void {
+    this.#steps.push({ run, deadlineMs });
   }
 
-  /** Runs every step once, each for at most {@link closeStepMs}. */
+  /** Runs every step once, each for at most its time. */
   async close(): Promise<void> {
     for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
-      await withDeadline(Promise.resolve(step()), closeStepMs);
+      await withDeadline(Promise.resolve(step.run()), step.deadlineMs);
     }
   }
 }

@@ -9,6 +9,7 @@ import type { WorkerEvent } from '../telemetry/catalogue.js';
 import { Metrics } from '../telemetry/metrics.js';
 import type { DataPlane } from './data-plane.js';
 import type { DataProcessConfig, ServingAddresses } from './data-process.js';
+import { logCloseMs } from './lifecycle.js';
 import type { ReadinessReport } from './readiness.js';
 import { adviseKernelSetting } from './kernel-setting.js';
 import { packageVersion } from './version.js';
@@ -17,7 +18,7 @@ import { WorkerProcess } from './worker-process.js';
 import { type SlotOwner, WorkerSlot } from './worker-slot.js';
 
 /** What a worker needs to end beyond the drain: flushing the log, closing connections, ms. */
-const endWithinMs = 8000;
+const endWithinMs = 8000 + logCloseMs;
 const policyWithinMs = 2000;
 /** A worker not heard for so long is not counted on, ms. */
 const silentAfterMs = 2000;

@@ -55,7 +55,7 @@ function accessLog(
     logger: { info: () => {}, warn: () => {} },
     ...options,
   });
-  atEnd.push(() => log.close(0));
+  atEnd.push(() => log.close({ stalledMs: 0, deadlineMs: 0 }));
   return { log, counts: () => countsOf(metrics) };
 }
 
@@ -191,16 +191,43 @@ describe('the buffer is bounded', () => {
     const { log, counts } = accessLog(await connection(server.url));
     await server.kill();
     for (let index = 0; index < 250; index += 1) log.append(entry());
-    expect(await log.close(100)).toEqual({ remaining: 250 });
+    expect(await log.close({ stalledMs: 100, deadlineMs: 60_000 })).toEqual({ remaining: 250 });
     log.append(entry());
     expect(await counts()).toEqual({ written: 0, dropped: 251, failed: 0 });
+  });
+
+  test('closing writes a backlog for as long as a slow Redis takes it', async () => {
+    const server = await redisServer({ tcp: true });
+    const proxy = await startFaultProxy({ port: server.port });
+    atEnd.push(() => proxy.stop());
+    const { log, counts } = accessLog(await connection(`redis://127.0.0.1:${proxy.port}`), { flushIntervalMs: 60_000 });
+    proxy.fail({ kind: 'latency', ms: 300 });
+    for (let index = 0; index < 1000; index += 1) log.append(entry());
+    const begunMs = performance.now();
+    // Five batches, one after the other.
+    expect(await log.close({ stalledMs: 1200, deadlineMs: 60_000 })).toEqual({ remaining: 0 });
+    expect(performance.now() - begunMs).toBeGreaterThan(1200);
+    expect(await counts()).toEqual({ written: 1000, dropped: 0, failed: 0 });
+  });
+
+  test('closing does not write for longer than its deadline', async () => {
+    const server = await redisServer({ tcp: true });
+    const proxy = await startFaultProxy({ port: server.port });
+    atEnd.push(() => proxy.stop());
+    const { log, counts } = accessLog(await connection(`redis://127.0.0.1:${proxy.port}`), { flushIntervalMs: 60_000 });
+    proxy.fail({ kind: 'latency', ms: 100 });
+    for (let index = 0; index < 10_000; index += 1) log.append(entry());
+    const { remaining } = await log.close({ stalledMs: 60_000, deadlineMs: 500 });
+    // Fifty batches take five seconds.
+    expect(remaining).toBeGreaterThan(0);
+    expect((await counts()).dropped).toBe(remaining);
   });
 
   test('closing writes what was appended last, and the gap records', async () => {
     const server = await redisServer();
     const { log } = accessLog(await connection(server.url), { flushIntervalMs: 60_000, bufferMaxEntries: 3 });
     for (let index = 0; index < 5; index += 1) log.append(entry({ requestId: String(index) }));
-    expect(await log.close(5000)).toEqual({ remaining: 0 });
+    expect(await log.close({ stalledMs: 5000, deadlineMs: 5000 })).toEqual({ remaining: 0 });
     expect(await server.client().xlen(keys.log('acme', day))).toBe(4);
   });
 });

@@ -50,7 +50,7 @@ beforeEach(async () => {
 afterEach(async () => {
   stop.all.abort();
   await tail.close();
-  await log.close(1000);
+  await log.close({ stalledMs: 1000, deadlineMs: 1000 });
   commands.disconnect();
   await server.stop();
 });

@@ -47,7 +47,7 @@ async function write(
     log.append(sampleEntry({ timeMs: Date.now() - 1000 + index, ...entry }));
     await log.flush(5000);
   }
-  await log.close(1000);
+  await log.close({ stalledMs: 1000, deadlineMs: 1000 });
   redis.disconnect();
 }
 

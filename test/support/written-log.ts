@@ -34,7 +34,7 @@ export async function openLog(url: string, options: Partial<AccessLogOptions> = 
       written(await log.flush(60_000));
     },
     close: async () => {
-      written(await log.close(60_000));
+      written(await log.close({ stalledMs: 60_000, deadlineMs: 60_000 }));
       redis.disconnect();
     },
   };

@@ -71,6 +71,6 @@ export const listeners = {
     'Listeners',
     10_000,
     [0, hourMs],
-    'After SIGTERM, ms until requests still running are cut off.',
+    'After SIGTERM, ms until requests still running are cut off. Then the access log is written, for at most 10 s more and only as long as Redis takes it.',
   ),
 };
