@@ -1,11 +1,9 @@
 /**
  * What a change did: two commits of this repository, built and driven in turn by this benchmark.
  *
- *   npm run bench:compare -- REVISION [REVISION] [--scenario NAME]... [--rate N] [--repetitions N] [--duration S]
- *
- * Without a second revision the working tree, as it was built last, is what the first is compared with. Each has its own
- * Redis, filled by its own command line. Runs alternate, A B A B …; ratios are taken between neighbours. A run that is
- * wrong is reported as FAILED and is in no ratio; the exit code is then 1.
+ * Each has its own Redis, filled by its own command line. Runs alternate, A B B A A B …, so that neither is always the
+ * one that finds the machine rested; ratios are taken between neighbours. A run that is wrong is reported as FAILED and is
+ * in no ratio; the exit code is then 1.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
@@ -16,12 +14,13 @@ import { parseArgs } from 'node:util';
 import { mainScript } from '../test/support/cli.js';
 import { Calm } from './harness/calm.js';
 import { pin } from './harness/cores.js';
-import { measure, type Run } from './harness/measure.js';
+import { measure, type Run, type RunOptions } from './harness/measure.js';
 import { Stage } from './harness/stage.js';
 import { within } from './options.js';
 import { spreadOf, spreadText } from './report/spread.js';
 import { loadName } from './report/targets.js';
 import { scenarios } from './scenarios/all.js';
+import type { Scenario } from './scenarios/scenario.js';
 
 interface Variant {
   readonly name: string;
@@ -35,18 +34,63 @@ const calmMaxMs = 20_000;
 const root = fileURLToPath(new URL('..', import.meta.url));
 const worktrees: string[] = [];
 
-const { values, positionals } = parseArgs({
-  args: process.argv.slice(2),
-  allowPositionals: true,
-  options: {
-    scenario: { type: 'string', multiple: true, default: ['verify-bearer', 'proxy-bearer'] },
-    rate: { type: 'string', default: '0' },
-    repetitions: { type: 'string', default: '5' },
-    duration: { type: 'string', default: '4' },
-    warmup: { type: 'string', default: '2' },
-    connections: { type: 'string', default: '64' },
-  },
-});
+const usage = `Usage: npm run bench:compare -- REVISION [REVISION] [options]
+Without a second revision the first is compared with the working tree, as it was built last.
+  --scenario NAME     compare by this one; may be repeated (verify-bearer and proxy-bearer)
+  --rate N            requests/s over all connections; 0: a closed loop (0)
+  --connections N     connections of the load generator (64)
+  --repetitions N     runs of each, in turn (5)
+  --duration S        measured seconds a run (4)
+  --warmup S          seconds before them (2)`;
+
+interface CompareOptions {
+  readonly revisions: readonly [string, string | undefined];
+  readonly compared: readonly Scenario[];
+  readonly repetitions: number;
+  readonly load: RunOptions;
+}
+
+/** @throws Error with one sentence when the arguments are wrong. */
+function parseCompareOptions(argv: readonly string[]): CompareOptions | 'help' {
+  const { values, positionals } = parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: {
+      help: { type: 'boolean', short: 'h' },
+      scenario: { type: 'string', multiple: true, default: ['verify-bearer', 'proxy-bearer'] },
+      rate: { type: 'string', default: '0' },
+      repetitions: { type: 'string', default: '5' },
+      duration: { type: 'string', default: '4' },
+      warmup: { type: 'string', default: '2' },
+      connections: { type: 'string', default: '64' },
+    },
+  });
+  if (values.help === true) return 'help';
+  const [first, second, ...further] = positionals;
+  if (first === undefined || further.length > 0) {
+    throw new Error('Which one or two revisions? npm run bench:compare -- REVISION [REVISION]');
+  }
+  const compared = values.scenario.map((name) => {
+    const scenario = scenarios.find((each) => each.name === name);
+    if (scenario === undefined || scenario.isPeer) {
+      throw new Error(`Choose scenarios of Tollkeeper's own, not "${name}": see npm run bench -- --help.`);
+    }
+    return scenario;
+  });
+  return {
+    revisions: [first, second],
+    compared,
+    repetitions: within('--repetitions', values.repetitions, 1, 100),
+    load: {
+      connections: within('--connections', values.connections, 1, 4000),
+      durationS: within('--duration', values.duration, 1, 600),
+      warmupS: within('--warmup', values.warmup, 1, 60),
+      generator: 'sockets',
+      rate: within('--rate', values.rate, 0, 1_000_000),
+      profileDir: undefined,
+    },
+  };
+}
 
 /** Entry point of a revision, checked out and built in a folder of its own. */
 function built(revision: string): string {
@@ -63,9 +107,9 @@ function built(revision: string): string {
 }
 
 /** Prints the ratios; answers whether all runs were right. */
-function report(of: readonly [Variant, Variant]): boolean {
+function report(of: readonly [Variant, Variant], compared: readonly Scenario[]): boolean {
   let isRight = true;
-  for (const name of values.scenario) {
+  for (const { name } of compared) {
     const figures = of.map(({ runs }) => runs.filter((run) => run.scenario === name));
     const failed = figures.flat().filter((run) => run.faults.length > 0);
     isRight &&= failed.length === 0;
@@ -86,26 +130,8 @@ function report(of: readonly [Variant, Variant]): boolean {
   return isRight;
 }
 
-async function main(): Promise<boolean> {
-  const [first, second] = positionals;
-  if (first === undefined) throw new Error('Which revisions? npm run bench:compare -- REVISION [REVISION]');
-  const compared = values.scenario.map((name) => {
-    const scenario = scenarios.find((each) => each.name === name);
-    if (scenario === undefined || scenario.isPeer) {
-      throw new Error(`Choose scenarios of Tollkeeper's own, not "${name}": see npm run bench -- --help.`);
-    }
-    return scenario;
-  });
-  const rate = within('--rate', values.rate, 0, 1_000_000);
-  const repetitions = within('--repetitions', values.repetitions, 1, 100);
-  const options = {
-    connections: within('--connections', values.connections, 1, 4000),
-    durationS: within('--duration', values.duration, 1, 600),
-    warmupS: within('--warmup', values.warmup, 1, 60),
-    generator: 'sockets',
-    rate,
-    profileDir: undefined,
-  } as const;
+async function main({ revisions, compared, repetitions, load }: CompareOptions): Promise<boolean> {
+  const [first, second] = revisions;
   const variant = (name: string, program: string): Variant => ({ name, stage: new Stage(program), runs: [] });
   const variants: [Variant, Variant] = [
     variant(first, built(first)),
@@ -117,19 +143,20 @@ async function main(): Promise<boolean> {
   try {
     for (let repetition = 1; repetition <= repetitions; repetition++) {
       for (const scenario of compared) {
-        for (const { name: label, stage, runs } of variants) {
+        const inTurn = repetition % 2 === 1 ? variants : variants.toReversed();
+        for (const { name: label, stage, runs } of inTurn) {
           await calm.wait(calmMaxMs);
-          const run = { ...(await measure(scenario, stage, options, repetition)), slowdown: calm.slowdown() };
+          const run = { ...(await measure(scenario, stage, load, repetition)), slowdown: calm.slowdown() };
           runs.push(run);
           const result = run.faults.join('; ') || `${run.figures?.cpuUs.toFixed(2)} us/req`;
-          process.stderr.write(`compare: ${repetition} ${scenario.name}, ${loadName(rate)}, ${label}: ${result}\n`);
+          process.stderr.write(`compare: ${repetition} ${scenario.name}, ${loadName(load.rate)}, ${label}: ${result}\n`);
         }
       }
     }
   } finally {
     await Promise.all(variants.map(({ stage }) => stage.close()));
   }
-  return report(variants);
+  return report(variants, compared);
 }
 
 process.once('exit', () => {
@@ -142,7 +169,9 @@ process.once('exit', () => {
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
 
 try {
-  process.exitCode = (await main()) ? 0 : 1;
+  const options = parseCompareOptions(process.argv.slice(2));
+  if (options === 'help') console.log(usage);
+  else process.exitCode = (await main(options)) ? 0 : 1;
 } catch (error) {
   process.stderr.write(`compare: ${error instanceof Error ? error.message : String(error)}\n`);
   process.exitCode = 2;

@@ -6,14 +6,14 @@ import type { LoadReport } from '../load/load.js';
 import type { RequestPlan } from '../load/requests.js';
 import type { Scenario, Subject, SubjectOptions } from './scenario.js';
 
-/** The log is written every 100 ms; a backlog of the whole run takes a few seconds at most. */
+/** The log is written every 25 ms; a backlog of the whole run takes a few seconds at most. */
 const logDeadlineMs = 15_000;
 /**
  * Far more script calls than requests would mean that nothing is batched. At low rates each request is a batch of its own,
- * asked twice when its token is not in memory, and the log is written ten times a second besides.
+ * asked twice when its token is not in memory, and the log is written forty times a second besides.
  */
 const scriptCallsPerRequestMax = 1.1;
-const scriptCallsPerSecond = 20;
+const scriptCallsPerSecond = 50;
 /** On every answer to a known token. */
 const headsAlways = ['X-Request-Id: ', 'RateLimit: "token-60s";r='];
 

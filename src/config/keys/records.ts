@@ -14,7 +14,7 @@ export const accessLog = {
     [1, 10_000_000],
     'Entries held while Redis is away, per worker; more are dropped and counted.',
   ),
-  logFlushIntervalMs: integer('Access log', 100, [1, 60_000], 'Ms until an entry is written at the latest.'),
+  logFlushIntervalMs: integer('Access log', 25, [1, 60_000], 'Ms until an entry is written at the latest.'),
   logLevel: z
     .enum(logLevels)
     .default('info')
