@@ -149,7 +149,9 @@ async function main({ revisions, compared, repetitions, load }: CompareOptions):
           const run = { ...(await measure(scenario, stage, load, repetition)), slowdown: calm.slowdown() };
           runs.push(run);
           const result = run.faults.join('; ') || `${run.figures?.cpuUs.toFixed(2)} us/req`;
-          process.stderr.write(`compare: ${repetition} ${scenario.name}, ${loadName(load.rate)}, ${label}: ${result}\n`);
+          process.stderr.write(
+            `compare: ${repetition} ${scenario.name}, ${loadName(load.rate)}, ${label}: ${result}\n`,
+          );
         }
       }
     }

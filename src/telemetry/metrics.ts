@@ -7,7 +7,7 @@
  */
 import { setImmediate } from 'node:timers/promises';
 import { collectDefaultMetrics, type Metric, Registry } from 'prom-client';
-import type { MetricsSnapshot } from './aggregate.js';
+import type { MetricSamples, MetricsSnapshot } from './aggregate.js';
 import {
   admissionBuckets,
   batchSizeBuckets,
@@ -49,7 +49,10 @@ export interface GaugeSources {
 export const metricsContentType = Registry.PROMETHEUS_CONTENT_TYPE;
 
 export class Metrics {
-  readonly #registry = new Registry();
+  /** What is counted here, read at one moment. */
+  readonly #own: (() => MetricSamples)[] = [];
+  /** Of Node and the process; reading one may ask the kernel. */
+  readonly #ofNode: readonly { readonly get: () => Promise<MetricSamples> }[];
   readonly #requests = new RequestCells(outcomes, methods, statusClasses);
   readonly #requestDuration = new HistogramCells(durationBuckets);
   readonly #admissionDuration = new HistogramCells(admissionBuckets);
@@ -65,11 +68,17 @@ export class Metrics {
 
   /** `version` of Tollkeeper. Node's own metrics (process, memory, event-loop delay, garbage collection) are included. */
   constructor(version: string, sources: GaugeSources = {}) {
-    collectDefaultMetrics({ register: this.#registry });
-    for (const metric of this.#registry.getMetricsAsArray() as { aggregator?: string }[]) {
+    const registry = new Registry();
+    collectDefaultMetrics({ register: registry });
+    const ofNode = registry.getMetricsAsArray() as unknown as {
+      aggregator: string;
+      get: () => Promise<MetricSamples>;
+    }[];
+    for (const metric of ofNode) {
       // Of the lag of several event loops it is the worst that callers wait for.
       if (metric.aggregator === 'average') metric.aggregator = 'max';
     }
+    this.#ofNode = ofNode;
     this.#register(metricCatalogue.requests, this.#requests);
     this.#register(metricCatalogue.requestDuration, this.#requestDuration);
     this.#register(metricCatalogue.admissionDuration, this.#admissionDuration);
@@ -154,7 +163,7 @@ export class Metrics {
     this.#workerEvents.add(event, 1);
   }
 
-  /** The text exposition of this process at one moment. Requests are served while it is written, metric by metric. */
+  /** The text exposition of {@link snapshot}. Requests are served while it is written, metric by metric. */
   async exposition(): Promise<string> {
     const registry = new Registry();
     for (const metric of await this.snapshot()) {
@@ -169,19 +178,21 @@ export class Metrics {
     return `${parts.join('\n\n')}\n`;
   }
 
-  /** What aggregate.ts takes, of one moment; survives being sent to another process as JSON. */
-  snapshot(): Promise<MetricsSnapshot> {
-    return this.#registry.getMetricsAsJSON();
+  /**
+   * What aggregate.ts takes; survives being sent to another process as JSON. What Tollkeeper counts is of one moment;
+   * Node's own metrics come after it, one in each turn of the event loop, for together they hold it up too long.
+   */
+  async snapshot(): Promise<MetricsSnapshot> {
+    const snapshot = this.#own.map((read) => read());
+    for (const metric of this.#ofNode) {
+      snapshot.push(await metric.get());
+      await setImmediate();
+    }
+    return snapshot;
   }
 
   #register(description: MetricDescription, cells: Cells): void {
     const { name, help, type, aggregator } = description;
-    const metric = {
-      name,
-      get: () => Promise.resolve({ name, help, type, aggregator, values: cells.values(name) }),
-      reset: () => {},
-    };
-    // A registry asks a metric for nothing but its name and `get`.
-    this.#registry.registerMetric(metric as unknown as Metric);
+    this.#own.push(() => ({ name, help, type, aggregator, values: cells.values(name) }));
   }
 }

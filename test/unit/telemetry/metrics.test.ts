@@ -138,10 +138,12 @@ describe('the exposition', () => {
     const lags = [0.2, 0.001];
     const snapshots = await Promise.all(
       lags.map(async (lag) => {
-        const snapshot = structuredClone(await new Metrics('1').snapshot());
-        for (const metric of snapshot)
-          if (metric.name === name) metric.values.forEach((sample) => (sample.value = lag));
-        return snapshot;
+        const snapshot = await new Metrics('1').snapshot();
+        return snapshot.map((metric) =>
+          metric.name === name
+            ? { ...metric, values: metric.values.map((sample) => ({ ...sample, value: lag })) }
+            : metric,
+        );
       }),
     );
     const samples = samplesOf(await aggregateExposition(snapshots));
