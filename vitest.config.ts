@@ -2,8 +2,10 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    // Only what hangs is as late, also on a machine that gives the suite a fifth of what it has on an idle one.
+    testTimeout: 240_000,
+    hookTimeout: 240_000,
+    expect: { poll: { timeout: 120_000 } },
     // Integration tests start real servers; two cores carry two files at a time.
     maxWorkers: 2,
     reporters: ['default', './test/support/tally-reporter.ts'],

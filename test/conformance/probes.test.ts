@@ -14,7 +14,7 @@ describe.skipIf(process.platform !== 'linux')('probes', () => {
   let run: ProbeRun;
   beforeAll(async () => {
     run = await runProbes();
-  }, 120_000);
+  });
 
   for (const probe of probes) {
     test(`${probe.id}: ${probe.why}`, () => {

@@ -25,7 +25,7 @@ beforeAll(async () => {
   installation = await startInstallation();
   await installation.tenant('acme');
   token = await installation.token('acme');
-  sidecar = await installation.sidecar({ env: { ...defaultWorkers, TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '100' } });
+  sidecar = await installation.sidecar({ env: defaultWorkers });
   const folder = mkdtempSync(join(tmpdir(), 'tk-prometheus-'));
   copyFileSync(join(examples, 'alerts.yml'), join(folder, 'alerts.yml'));
   const config = readFileSync(join(examples, 'prometheus.yml'), 'utf8')

@@ -32,7 +32,7 @@ const spread = async (): Promise<Map<string, string>> => {
 describe('on a Cluster', () => {
   beforeAll(async () => {
     cluster = await startRedisCluster();
-  }, 60_000);
+  });
   afterEach(() => rig.stop());
   afterAll(() => cluster.stop());
 
@@ -50,7 +50,7 @@ describe('on a Cluster', () => {
     await Promise.all(loads.map((load) => load.stop()));
     expect(Object.keys(rig.history.outcomes())).toEqual(['ok']);
     await rig.check();
-  }, 60_000);
+  });
 
   test('four sidecars never admit more than the limit, and in the end exactly that, while the slot of the token moves to and fro', async () => {
     await start(4);
@@ -68,7 +68,7 @@ describe('on a Cluster', () => {
     expect(ok).toBe(limit);
     expect(Object.keys(others).filter((slug) => slug !== 'store-unavailable')).toEqual(['rate-limit-exceeded']);
     await rig.check();
-  }, 60_000);
+  });
 
   test('a leased token is admitted no more often than its limit while its slot moves to and fro', async () => {
     await start(4);
@@ -89,7 +89,7 @@ describe('on a Cluster', () => {
     expect(ok).toBeGreaterThan(limit / 2);
     expect(Object.keys(others).filter((slug) => slug !== 'store-unavailable')).toEqual(['rate-limit-exceeded']);
     await rig.check();
-  }, 60_000);
+  });
 
   test('on the side of the minority requests and revocations are answered 503, and all is well when it is over', async () => {
     await start();
@@ -99,15 +99,14 @@ describe('on a Cluster', () => {
     expect((await rig.send(token.secret)).status).toBe(200);
     const others = cluster.servers.filter((server) => server !== cluster.server(lonely));
     for (const server of others) server.freeze();
-    await until(async () => (await rig.send(token.secret)).slug === 'store-unavailable', 30_000);
+    await until(async () => (await rig.send(token.secret)).slug === 'store-unavailable');
     await expect(rig.repositories.tokens.revoke(token.record.id)).rejects.toThrow(StoreUnavailableError);
     for (const server of others) server.thaw();
     await cluster.healthy();
-    const { tokens } = await rig.open();
-    await tokens.revoke(token.record.id);
+    await rig.revoke(token.record.id, (await rig.open()).tokens);
     await rig.untilAnswered(token.secret, 401);
     await rig.check();
-  }, 120_000);
+  });
 
   test('a change that its replica does not have is answered as not confirmed', async () => {
     await start();
@@ -118,13 +117,8 @@ describe('on a Cluster', () => {
     for (const { name } of replicas) cluster.server(name).freeze();
     await expect(rig.repositories.tokens.revoke(record.id)).rejects.toThrow(NotConfirmedError);
     for (const { name } of replicas) cluster.server(name).thaw();
-    await until(() =>
-      rig.repositories.tokens.revoke(record.id).then(
-        () => true,
-        () => false,
-      ),
-    );
-  }, 60_000);
+    await rig.revoke(record.id);
+  });
 
   test('a change whose audit record could be lost is answered as not confirmed, and holds meanwhile', async () => {
     await start();
@@ -156,7 +150,7 @@ describe('on a Cluster', () => {
     ]);
     await cluster.healthy();
     await rig.check();
-  }, 60_000);
+  });
 
   test('a primary that is killed costs its own tokens 503 until its replica has taken over, and no other token anything; what was revoked stays so', async () => {
     await start(2);
@@ -166,11 +160,11 @@ describe('on a Cluster', () => {
     await Promise.all([rig.send(token.secret, 0), rig.send(token.secret, 1), rig.send(other.secret, 0)]);
     const [load, otherLoad] = [rig.keepSending(token.secret, 4), rig.keepSending(other.secret, 4)];
     // What was answered as done survives, also when the primary dies at once.
-    await rig.repositories.tokens.revoke(revoked.record.id);
+    await rig.revoke(revoked.record.id);
     await cluster.server(victim).kill();
     await until(async () => (await rig.send(token.secret)).status === 503);
     const slot = slotOfTenant(slug);
-    await until(async () => (await cluster.primaryOf(slot)) !== victim, 30_000);
+    await until(async () => (await cluster.primaryOf(slot)) !== victim);
     await rig.untilAnswered(token.secret, 200);
     expect((await rig.send(revoked.secret)).slug).toBe('token-revoked');
     await load.stop();
@@ -179,5 +173,5 @@ describe('on a Cluster', () => {
     expect(Object.keys(rig.history.outcomes()).sort()).toEqual(['ok', 'store-unavailable', 'token-revoked']);
     await cluster.server(victim).restart({ keepData: true });
     await rig.check({ lostEntriesMax: 400 });
-  }, 90_000);
+  });
 });

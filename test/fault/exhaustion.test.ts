@@ -63,11 +63,16 @@ test('out of descriptors: who is connected is served, who connects waits and is 
 
 test('out of descriptors: a request that needs a new connection to the upstream is refused 503, not called unreachable', async () => {
   rig = await startFaultRig({ env: { ...two, TOLLKEEPER_UPSTREAM_KEEP_ALIVE_MS: '0' }, openFilesMax: 200 });
-  await rig.burst(64, '/files/a', 16);
+  // Callers that are connected and never idle: a new connection of theirs would wait.
+  const load = rig.keepSending(16);
+  await until(() => rig.history.calls.length > 64);
   await exhaust();
-  const calls = await rig.burst(64, '/files/a', 16);
-  expect(outcomes(calls).filter((outcome) => outcome !== '200')).toEqual(['503 overloaded']);
+  const before = rig.history.calls.length;
+  await until(() => rig.history.calls.length > before + 64);
+  const calls = rig.history.calls.slice(before);
   release();
+  await load.stop();
+  expect(outcomes(calls).filter((outcome) => outcome !== '200')).toEqual(['503 overloaded']);
   await rig.untilAnswered(200);
   await rig.check();
 });

@@ -19,7 +19,7 @@ const timeoutMs = 60_000 + each * 30_000;
 const closers: (() => Promise<void>)[] = [];
 afterEach(async () => {
   for (const close of closers.splice(0).toReversed()) await close();
-}, 60_000);
+});
 
 async function judge(name: string, rig: FailoverRig, tally: RevocationTally): Promise<void> {
   const { confirmed, unconfirmed, lost, backMs } = tally;
@@ -46,7 +46,7 @@ test.runIf(isAsked)(
       const victim = await cluster.primaryOf(slot);
       await cluster.server(victim).kill();
       return {
-        elected: () => until(async () => (await cluster.primaryOf(slot)) !== victim, 30_000),
+        elected: () => until(async () => (await cluster.primaryOf(slot)) !== victim),
         restore: async () => {
           await cluster.server(victim).restart({ keepData: true });
           await cluster.healthy();
@@ -70,7 +70,7 @@ test.runIf(isAsked)(
       const victim = await group.primary();
       await victim.kill();
       return {
-        elected: () => until(async () => (await group.primary()) !== victim, 30_000),
+        elected: () => until(async () => (await group.primary()) !== victim),
         restore: async () => {
           await group.rejoin(victim);
           await group.healthy();

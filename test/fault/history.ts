@@ -26,6 +26,8 @@ export interface Call {
   readonly tookMs: number;
   /** The same by a {@link LoopClock}: for bounds, which a busy machine must not break. */
   readonly waitedMs: number;
+  /** When its answer was whole, by {@link History.now}. */
+  readonly endedAt: number;
 }
 
 export interface CallOptions {
@@ -142,9 +144,15 @@ export class History {
       startedAtMs,
       tookMs: performance.now() - startedAtMs,
       waitedMs: this.#clock.now() - waitedFrom,
+      endedAt: this.#clock.now(),
     };
     this.calls.push(call);
     return call;
+  }
+
+  /** Ms by the {@link LoopClock} of all calls. */
+  now(): number {
+    return this.#clock.now();
   }
 
   /** To be told of each request by the upstream. */

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { plantSecret } from '../support/canary.js';
 import { runCommand } from '../support/cli.js';
 import { call } from '../support/http-client.js';
+import { startLoopClock } from '../support/loop-clock.js';
 import { residentBytes, watchMemory } from '../support/memory.js';
 import { type ProxyRig, startProxyRig } from '../support/proxy-rig.js';
 import { headersOf, rawExchange } from '../support/raw-client.js';
@@ -135,7 +136,10 @@ describe('connections', () => {
     expect(Number(/^process_open_fds (\d+)$/m.exec(metrics)?.[1])).toBeGreaterThan(300);
     expect(Number(/^process_max_fds (\d+)$/m.exec(metrics)?.[1])).toBeGreaterThan(1000);
     // A request that is not whole is ended by its timeout, whether it drips or not.
-    await until(() => descriptors() < before + 20, 40_000);
+    const clock = startLoopClock();
+    await until(() => descriptors() < before + 20);
+    expect(clock.now()).toBeLessThan(40_000);
+    clock.stop();
     clearInterval(drip);
     for (const socket of sockets) socket.destroy();
   });

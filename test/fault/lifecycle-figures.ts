@@ -73,7 +73,7 @@ export interface SigkillFigure {
   readonly 'no answer': number;
   /** Requests that were answered and are not in the log. */
   readonly 'entries lost': number;
-  /** How long before the kill the first of them was answered, ms; 0 when there are none. */
+  /** How long before the kill the first of them was answered, ms by a loop clock; 0 when there are none. */
   readonly 'oldest of them, ms': number;
 }
 
@@ -89,14 +89,14 @@ export async function sigkill({ requests, perSecond }: LoadShape, flushIntervalM
     const load = pacedLoad(perSecond, 64, () => rig.send());
     await load.more(requests / 2);
     const [victim = 0] = workerPids(sidecar);
-    const killedAtMs = performance.now();
+    const killedAt = rig.history.now();
     process.kill(victim, 'SIGKILL');
     await sidecar.logged(said('worker replaced'));
     await load.more(requests / 2);
     const calls = await load.stop();
     await rig.check({ lostEntriesMax: calls.length, countsMayLack: true });
     const lost = await unlogged(rig);
-    const ages = lost.map(({ startedAtMs, tookMs }) => killedAtMs - startedAtMs - tookMs);
+    const ages = lost.map(({ endedAt }) => killedAt - endedAt);
     return {
       requests: calls.length,
       'requests/s': load.rate(),

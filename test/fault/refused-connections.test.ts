@@ -48,4 +48,4 @@ test('the memory of a connection is given back when a refusal that is decided at
   } finally {
     await installation.stop();
   }
-}, 120_000);
+});

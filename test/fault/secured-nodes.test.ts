@@ -38,7 +38,7 @@ const ofRedis = (checks: readonly Check[]): string[] =>
 async function outlivesItsPrimary(rig: FailoverRig, fail: (tenant: string) => Promise<void>): Promise<void> {
   const [token, revoked] = [await rig.token('acme'), await rig.token('acme')];
   expect((await rig.send(token.secret)).status).toBe(200);
-  await rig.repositories.tokens.revoke(revoked.record.id);
+  await rig.revoke(revoked.record.id);
   await fail('acme');
   await rig.untilAnswered(token.secret, 200);
   expect((await rig.send(revoked.secret)).slug).toBe('token-revoked');
@@ -73,9 +73,9 @@ describe.concurrent('with TLS and passwords', () => {
     await outlivesItsPrimary(rig, async () => {
       const victim = await group.primary();
       await victim.kill();
-      await until(async () => (await group.primary()) !== victim, 60_000);
+      await until(async () => (await group.primary()) !== victim);
     });
-  }, 180_000);
+  });
 
   test('on a Cluster every node is reached, and a primary is lost and replaced', async (context) => {
     const cluster = await startRedisCluster(['--appendonly', 'yes'], { certificates, password });
@@ -90,7 +90,7 @@ describe.concurrent('with TLS and passwords', () => {
       const slot = slotOf(keys.tenant(tenant));
       const victim = await cluster.primaryOf(slot);
       await cluster.server(victim).kill();
-      await until(async () => (await cluster.primaryOf(slot)) !== victim, 60_000);
+      await until(async () => (await cluster.primaryOf(slot)) !== victim);
     });
-  }, 180_000);
+  });
 });

@@ -46,18 +46,18 @@ describe.concurrent('behind Sentinels', () => {
     const victim = await group.primary();
     await rig.untilAnswered(secret, 200);
     // What was answered as done survives, also when the primary dies at once.
-    await rig.repositories.tokens.revoke(revoked.record.id);
+    await rig.revoke(revoked.record.id);
     await victim.kill();
     await rig.untilAnswered(secret, 503);
-    await until(async () => (await group.primary()) !== victim, 60_000);
-    await until(async () => (await rig.send(secret, 0)).status === 200, 60_000);
-    await until(async () => (await rig.send(secret, 1)).status === 200, 60_000);
+    await until(async () => (await group.primary()) !== victim);
+    await until(async () => (await rig.send(secret, 0)).status === 200);
+    await until(async () => (await rig.send(secret, 1)).status === 200);
     expect((await rig.send(revoked.secret)).slug).toBe('token-revoked');
     await load.stop();
     expect(Object.keys(rig.history.outcomes()).sort()).toEqual(['ok', 'store-unavailable', 'token-revoked']);
     await group.rejoin(victim);
     await rig.check({ lostEntriesMax: 400 });
-  }, 180_000);
+  });
 
   test('a primary that is frozen is left for the one that is elected, and a sidecar without any ends on SIGTERM', async (context) => {
     const group = await startGroup(context);
@@ -66,12 +66,12 @@ describe.concurrent('behind Sentinels', () => {
     await rig.untilAnswered(secret, 200);
     const frozen = await group.primary();
     frozen.freeze();
-    await until(async () => (await group.primary()) !== frozen, 60_000);
+    await until(async () => (await group.primary()) !== frozen);
     await rig.untilAnswered(secret, 200);
     await Promise.all(group.servers.map((server) => server.kill()));
     await rig.untilAnswered(secret, 503);
     expect(await rig.sidecars[0]?.stop()).toBe(0);
-  }, 180_000);
+  });
 
   test('a Sentinel that names a dead server keeps nobody from the primary, also when it is asked first', async (context) => {
     // It accepts connections and ends them: a proxy before a dead server.
@@ -84,9 +84,9 @@ describe.concurrent('behind Sentinels', () => {
     await rig.untilAnswered(secret, 200);
     const victim = await group.primary();
     await victim.kill();
-    await until(async () => (await group.primary()) !== victim, 60_000);
+    await until(async () => (await group.primary()) !== victim);
     await rig.untilAnswered(secret, 200);
-  }, 180_000);
+  });
 
   test('a Sentinel that names a replica keeps nobody from the primary, and doctor says which it is; alone it is no primary to anybody', async (context) => {
     const group = await startGroup(context);
@@ -110,7 +110,7 @@ describe.concurrent('behind Sentinels', () => {
       status: 'fail',
       found: `127.0.0.1:${replica.port}: this Redis is a replica`,
     });
-  }, 180_000);
+  });
 
   test('doctor says which Sentinels are silent, that one names a dead primary, and that no majority names any', async (context) => {
     const group = await startGroup(context);
@@ -124,7 +124,7 @@ describe.concurrent('behind Sentinels', () => {
     expect(found).toContain(`${silent} gives no answer`);
     expect(found.filter((text) => text.startsWith('1 of 3 name the same primary'))).toHaveLength(1);
     expect(found.filter((text) => text.includes(`names 127.0.0.1:`))).toHaveLength(1);
-  }, 180_000);
+  });
 
   test('a sidecar that hears only the Sentinel on the side of the minority admits nobody once the others may have elected, and follows them when it hears them', async (context) => {
     const group = await startGroup(context);
@@ -145,21 +145,15 @@ describe.concurrent('behind Sentinels', () => {
     await until(async () => (await rig.send(token.secret, 1)).status === 200);
 
     for (const link of [...far, group.link]) link.fail({ kind: 'stalled' });
-    await until(async () => (await group.primary()) !== old, 60_000);
-    await until(async () => {
-      const { tokens } = await rig.open();
-      return tokens.revoke(token.record.id).then(
-        () => true,
-        () => false,
-      );
-    }, 60_000);
+    await until(async () => (await group.primary()) !== old);
+    await rig.revoke(token.record.id, (await rig.open()).tokens);
     // Confirmed on the other side: from here on nobody may be admitted here.
     const load = rig.keepSending(token.secret, 2, 1);
     for (const link of [...far, group.link]) link.fail({ kind: 'none' });
-    await until(async () => (await rig.send(token.secret, 1)).slug === 'token-revoked', 60_000);
+    await until(async () => (await rig.send(token.secret, 1)).slug === 'token-revoked');
     const calls = await load.stop();
     expect(calls.filter(({ status }) => status === 200)).toEqual([]);
-  }, 180_000);
+  });
 
   test('a primary that is cut off from the others answers 503 and takes no change; the others go on, and what they revoked holds', async (context) => {
     const group = await startGroup(context);
@@ -179,17 +173,11 @@ describe.concurrent('behind Sentinels', () => {
 
     group.link.fail({ kind: 'stalled' });
     await expect(tokens.deactivate(token.record.id)).rejects.toThrow(NotConfirmedError);
-    await until(async () => (await group.primary()) !== old, 30_000);
-    await until(async () => (await rig.send(token.secret, 1)).slug === 'store-unavailable', 30_000);
+    await until(async () => (await group.primary()) !== old);
+    await until(async () => (await rig.send(token.secret, 1)).slug === 'store-unavailable');
     await expect(tokens.revoke(token.record.id)).rejects.toThrow(StoreUnavailableError);
     await rig.untilAnswered(token.secret, 200);
-    const { tokens: majority } = await rig.open();
-    await until(() =>
-      majority.revoke(token.record.id).then(
-        () => true,
-        () => false,
-      ),
-    );
+    await rig.revoke(token.record.id, (await rig.open()).tokens);
     expect((await rig.send(token.secret)).slug).toBe('token-revoked');
     // Never admitted on the other side either, during it or after.
     expect((await rig.send(token.secret, 1)).slug).toBe('store-unavailable');
@@ -199,5 +187,5 @@ describe.concurrent('behind Sentinels', () => {
     expect((await rig.send(token.secret, 1)).status).not.toBe(200);
     await alone.close();
     expect(minority.alive()).toBe(true);
-  }, 120_000);
+  });
 });

@@ -7,4 +7,4 @@ test('a mixed load through every fault in turn: nothing lost, nothing twice', as
   expect(report.requests).toBeGreaterThan(300);
   expect(Object.keys(report.outcomes)).toEqual(expect.arrayContaining(['ok', 'store-unavailable', 'token-revoked']));
   expect(report.faults).toHaveLength(8);
-}, 90_000);
+});

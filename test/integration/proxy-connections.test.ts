@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { runCommand } from '../support/cli.js';
 import { startLoopClock } from '../support/loop-clock.js';
 import { type ProxyRig, startProxyRig } from '../support/proxy-rig.js';
-import { type RawResponse, headerOf, rawExchange } from '../support/raw-client.js';
+import { type RawResponse, type RawResult, headerOf, rawExchange } from '../support/raw-client.js';
 import { type RawConnection, openConnection } from '../support/raw-connection.js';
 import { type Sidecar, startSidecar } from '../support/sidecar.js';
 import { until } from '../support/until.js';
@@ -361,17 +361,23 @@ describe('the upstream', () => {
     const sidecar = await rig.another({
       TOLLKEEPER_UPSTREAM: upstream.url,
       TOLLKEEPER_UPSTREAM_CONNECTIONS_MAX: '2',
-      TOLLKEEPER_UPSTREAM_TIMEOUT_MS: '1500',
     });
-    const exchanges: Promise<{ status: number; body: Buffer; head: string }>[] = [];
-    for (let sent = 0; sent < 12; sent++) {
-      exchanges.push(rawExchange(sidecar.dataPort, rig.request('GET', sent < 10 ? '/files/a' : '/open/a')));
+    const refused: RawResult[] = [];
+    const exchanges = Array.from({ length: 12 }, async (_, sent) => {
+      const answer = await rawExchange(sidecar.dataPort, rig.request('GET', sent < 10 ? '/files/a' : '/open/a'));
+      if (answer.status === 503) refused.push(answer);
+      return answer.status;
+    });
+    // Two are asked about, four times as many wait, and for two there is no room.
+    await until(() => refused.length === 2 && pending.length === 2);
+    for (let answered = 0; answered < 10; answered++) {
+      await until(() => pending.length > 0);
+      expect(upstream.received.length - answered).toBeLessThanOrEqual(2);
+      pending.shift()?.write(okAnswer);
     }
-    const answers = await Promise.all(exchanges);
-    expect(upstream.received.length).toBeLessThanOrEqual(2 + 2); // two at a time; a timeout makes room for two more
-    const byStatus = (status: number): number => answers.filter((answer) => answer.status === status).length;
-    expect([byStatus(504), byStatus(503)]).toEqual([10, 2]);
-    const overloaded = answers.find(({ status }) => status === 503) as RawResponse;
+    const statuses = (await Promise.all(exchanges)).toSorted((one, other) => one - other);
+    expect(statuses).toEqual([...Array.from({ length: 10 }, () => 200), 503, 503]);
+    const [overloaded] = refused as [RawResult];
     expect([slug(overloaded), headerOf(overloaded.head, 'Retry-After')]).toEqual(['overloaded', '1']);
     expect(await sidecar.stop()).toBe(0);
     await upstream.stop();

@@ -378,7 +378,7 @@ describe('with a replica', () => {
   beforeAll(async () => {
     primary = await startRedis({ tcp: true, args: ['--repl-diskless-sync-delay', '0'] });
     replica = await startRedis({ tcp: true, args: ['--replicaof', '127.0.0.1', String(primary.port)] });
-    onPrimary = await openRepositories(primary.url, { confirmTimeoutMs: 1500 });
+    onPrimary = await openRepositories(primary.url, { confirmTimeoutMs: 20_000 });
     await until(async () => parseServerState(await onPrimary.redis.info('replication')).replicasOnline === 1);
     await onPrimary.tenants.create(parseTenantDraft({ slug: 'acme', name: 'Acme' }));
   });
@@ -401,8 +401,8 @@ describe('with a replica', () => {
   });
 
   it('a frozen replica makes a change not confirmed, and repeating it after the thaw confirms it', async () => {
-    const { tokens } = onPrimary;
-    const { record } = await tokens.create('acme', tokenDraft());
+    const { record } = await onPrimary.tokens.create('acme', tokenDraft());
+    const { tokens, store } = await openRepositories(primary.url, { confirmTimeoutMs: 500 });
     replica.freeze();
     try {
       await expect(tokens.revoke(record.id)).rejects.toBeInstanceOf(NotConfirmedError);
@@ -413,8 +413,9 @@ describe('with a replica', () => {
       await expect(creation).rejects.not.toThrow(/tk_live_/);
     } finally {
       replica.thaw();
+      await store.close();
     }
-    expect((await tokens.revoke(record.id)).state).toBe('revoked');
+    expect((await onPrimary.tokens.revoke(record.id)).state).toBe('revoked');
   });
 
   it('a connection that was lost between the write and WAIT confirms nothing', async () => {
@@ -434,7 +435,8 @@ describe('with a replica', () => {
 
   it('fewer replicas than redisMinReplicas confirm nothing', async () => {
     const strict = await openRepositories(primary.url, { confirmTimeoutMs: 100, redisMinReplicas: 2 });
-    await expect(strict.tokens.create('acme', tokenDraft())).rejects.toThrow(/1 of 2 replicas/);
+    // The one there is may be slow to say so.
+    await expect(strict.tokens.create('acme', tokenDraft())).rejects.toThrow(/[01] of 2 replicas/);
     await strict.store.close();
   });
 });

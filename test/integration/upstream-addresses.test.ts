@@ -206,7 +206,7 @@ describe('health checks', () => {
     ]) {
       const [a, b] = await twoApis();
       await make(a);
-      const client = clientTo([a, b], { health: { ...withPath, path: '/deep', timeoutMs: 100 } });
+      const client = clientTo([a, b], { health: { ...withPath, path: '/deep', timeoutMs: 500 } });
       await until(() => client.ejected === 1);
       expect(await ask(client)).toBe('200 b');
     }

@@ -95,7 +95,7 @@ export async function startRedisCluster(args: readonly string[] = [], access?: N
         }),
       );
       return states.every(Boolean) && (await view()).every(({ isUp }) => isUp);
-    }, 60_000);
+    });
   await healthy();
   return {
     nodes: names.join(','),
@@ -181,7 +181,7 @@ async function join(nodes: readonly { readonly server: RedisServer; readonly bus
   await until(async () => {
     const views = await Promise.all(clients.map(async (client) => parseNodes(String(await client.cluster('NODES')))));
     return views.every((view) => view.length === nodes.length && view.every(({ isUp }) => isUp));
-  }, 60_000);
+  });
   const ids = await Promise.all(primaries.map((client) => client.cluster('MYID')));
   const replicas = clients.slice(primaries.length);
   await Promise.all(replicas.map((client, at) => client.cluster('REPLICATE', String(ids[at]))));

@@ -69,7 +69,7 @@ export async function startSentinelGroup(
   };
   // Sentinels ask the primary for its replicas when they start, and then every 10 s. One that they do not know follows
   // nobody after a failover, and the new primary, without a replica, takes no writes.
-  await until(() => isFollowed(0), 60_000);
+  await until(() => isFollowed(0));
   const sentinelPorts = [await freePort(), await freePort(), await freePort()];
   const sentinels = await Promise.all(sentinelPorts.map((port) => startSentinel(dir, port, link.port, access)));
   const asked = sentinelPorts.map((port) => new Redis({ port, host: '127.0.0.1', ...clientAccess(access) }));
@@ -99,7 +99,7 @@ export async function startSentinelGroup(
         // A Sentinel whose failover is not over would name a dead server, should the promoted one die now.
         views.every((view) => !String(view).includes('failover_in_progress') && String(view).includes(`,${known[at]},`))
       );
-    }, 60_000);
+    });
   await healthy();
   return {
     sentinels: sentinelPorts.map((port) => `127.0.0.1:${port}`).join(','),

@@ -134,7 +134,8 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
         );
         expectNoSecret(answer, 'the metrics of a sidecar');
       }
-      await endProcess(child, 'SIGTERM');
+      // Its own bounds are shorter: 10 s for requests under way, 8 s for a worker to end beyond them.
+      await endProcess(child, 'SIGTERM', 60_000);
       expectNoSecret(output, 'the output of a sidecar');
       return child.exitCode ?? -1;
     },

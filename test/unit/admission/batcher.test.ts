@@ -21,7 +21,7 @@ let storeErrors: StoreErrorKind[];
 let deniedLocally: number;
 
 /** A deadline that only a fault can miss, except where a test is about deadlines. */
-async function start({ commandTimeoutMs = 2000, ...options }: Partial<AdmissionOptions> = {}): Promise<void> {
+async function start({ commandTimeoutMs = 20_000, ...options }: Partial<AdmissionOptions> = {}): Promise<void> {
   redis = connect({ url: server.url, commandTimeoutMs }, 'admission');
   batchSizes = [];
   storeErrors = [];
