@@ -13,7 +13,6 @@ import type { BodyBudget } from './body-budget.js';
 import type { HttpApp, HttpBinding, HttpRequest, HttpResponse } from './binding.js';
 import { Exchange } from './exchange.js';
 import type { Pipeline } from './pipeline.js';
-import { peerOf } from './peer.js';
 import { Port } from './port.js';
 import { RequestBody } from './request-body.js';
 
@@ -114,7 +113,7 @@ export class DataplaneListener {
     res.onAborted(() => exchange.aborted());
     try {
       head.method = req.getCaseSensitiveMethod();
-      head.peer = peerOf(res);
+      head.peer = this.#port.peers.addressOf(res);
       head.peerTrusted = this.#trusted.trusts(head.peer);
       const rawPath = req.getUrl();
       // undefined without a `?`, '' behind a bare one: the difference goes upstream.

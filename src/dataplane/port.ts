@@ -8,6 +8,7 @@
  * none with tcp_migrate_req.
  */
 import type { HttpApp, HttpBinding } from './binding.js';
+import { Peers } from './peer.js';
 
 type ListenSocket = Parameters<HttpBinding['us_listen_socket_close']>[0];
 
@@ -24,6 +25,7 @@ const quietTurnMs = 0.03;
 const quietWithinMs = 50;
 
 export class Port {
+  readonly peers = new Peers();
   readonly #binding: HttpBinding;
   readonly #app: HttpApp;
   #socket: ListenSocket | undefined;
@@ -32,8 +34,10 @@ export class Port {
   constructor(binding: HttpBinding, app: HttpApp) {
     this.#binding = binding;
     this.#app = app;
-    app.filter((_res, change) => {
+    app.filter((res, change) => {
       this.#connections += change;
+      // At the end of a connection its address is gone.
+      if (change > 0) this.peers.connected(res);
     });
   }
 

@@ -17,7 +17,6 @@ import { RequestHead, RequestHeadReader } from '../http/request-head.js';
 import type { Logger } from '../telemetry/logger.js';
 import type { HttpBinding, HttpRequest, HttpResponse } from './binding.js';
 import type { Pipeline } from './pipeline.js';
-import { peerOf } from './peer.js';
 import { Port } from './port.js';
 import { VerifyExchange } from './verify-exchange.js';
 
@@ -122,7 +121,7 @@ export class VerifyListener {
       else if (isEnvoy) exchange.asker = 'envoy';
       exchange.digestHeader = this.#digestHeader;
       head.method = req.getCaseSensitiveMethod();
-      head.peer = peerOf(res);
+      head.peer = this.#port.peers.addressOf(res);
       head.peerTrusted = this.#trusted.trusts(head.peer);
       this.#heads.begin(head);
       this.#originals.begin(original);

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type ProxyRig, startProxyRig } from '../support/proxy-rig.js';
 import { type RawResponse, decodeChunked, headerOf, headersOf, rawExchange } from '../support/raw-client.js';
-import { openConnection } from '../support/raw-connection.js';
+import { openConnection, type RawConnection } from '../support/raw-connection.js';
 import type { Sidecar } from '../support/sidecar.js';
 
 let rig: ProxyRig;
@@ -125,6 +125,28 @@ describe('the upstream gets', () => {
     expect(headOf(lastSeen('/files/expect'))).not.toMatch(/expect:/i);
     expect(bodyOf(lastSeen('/files/expect'))).toBe('hello');
     connection.close();
+  });
+});
+
+describe('peers', () => {
+  test("each request is told as its own peer's, on connections opened before others came and after they left", async () => {
+    const alone = await rig.another({ TOLLKEEPER_TRUSTED_PROXIES: '127.0.0.1' });
+    const claim = 'X-Forwarded-For: 203.0.113.9';
+    const hops = async (connection: RawConnection, path: string): Promise<string[]> => {
+      connection.send(rig.request('GET', path, [claim]));
+      expect((await connection.answer()).status).toBe(200);
+      return headersOf(headOf(lastSeen(path)), 'X-Forwarded-For');
+    };
+    const proxy = await openConnection(alone.dataPort);
+    expect(await hops(proxy, '/files/peer-1')).toEqual(['203.0.113.9, 127.0.0.1']);
+    const other = await openConnection(alone.dataPort, undefined, '127.0.0.2');
+    expect(await hops(other, '/files/peer-2')).toEqual(['127.0.0.2']);
+    expect(await hops(proxy, '/files/peer-3')).toEqual(['203.0.113.9, 127.0.0.1']);
+    proxy.close();
+    const later = await openConnection(alone.dataPort);
+    expect(await hops(later, '/files/peer-4')).toEqual(['203.0.113.9, 127.0.0.1']);
+    expect(await hops(other, '/files/peer-5')).toEqual(['127.0.0.2']);
+    for (const connection of [other, later]) connection.close();
   });
 });
 

@@ -18,11 +18,16 @@ export interface RawConnection {
   close(): void;
 }
 
-/** Connects to a loopback port, with TLS when options for it are given. */
-export async function openConnection(port: number, tls?: ConnectionOptions): Promise<RawConnection> {
+/** Connects to a loopback port, with TLS when options for it are given, from `localAddress` when one is. */
+export async function openConnection(
+  port: number,
+  tls?: ConnectionOptions,
+  localAddress?: string,
+): Promise<RawConnection> {
+  const from = localAddress === undefined ? {} : { localAddress };
   const socket =
     tls === undefined
-      ? connect({ port, host: '127.0.0.1', noDelay: true })
+      ? connect({ port, host: '127.0.0.1', noDelay: true, ...from })
       : connectTls({ port, host: '127.0.0.1', ...tls });
   await once(socket, tls === undefined ? 'connect' : 'secureConnect');
   let unread: Buffer = Buffer.alloc(0);
