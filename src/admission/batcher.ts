@@ -222,9 +222,10 @@ export class Admission implements AdmissionGate {
     const reasons = this.#localReasons;
     this.#localTickets = [];
     this.#localReasons = [];
+    const nowMs = performance.now();
     for (let index = 0; index < tickets.length; index += 1) {
       const ticket = tickets[index] as AdmissionTicket;
-      if (!ticket.cancelled) this.#settleOne(ticket, reasons[index] as LocalReason);
+      if (!ticket.cancelled) this.#settleOne(ticket, reasons[index] as LocalReason, nowMs);
     }
   }
 
@@ -353,7 +354,7 @@ export class Admission implements AdmissionGate {
     conclude(this, this.#observer, flight.sentAtMs, ticket, verdict);
   }
 
-  #settleOne(ticket: AdmissionTicket, reason: LocalReason): void {
+  #settleOne(ticket: AdmissionTicket, reason: LocalReason, nowMs: number): void {
     const verdict = this.#verdict;
     if (typeof reason === 'number') {
       stateWithoutRedis(verdict, reason);
@@ -361,7 +362,7 @@ export class Admission implements AdmissionGate {
       // A long turn may have outlived it, or its units went to others of this turn.
       if (!this.leases.take(reason, ticket, verdict)) return this.#enqueue(ticket);
     } else {
-      restate(reason, performance.now(), verdict);
+      restate(reason, nowMs, verdict);
     }
     deliver(ticket, verdict);
   }
