@@ -127,6 +127,9 @@ function behaviour(target: RedisTarget, purpose: ConnectionPurpose): ConnectionO
     // A command may run once or not at all, and the caller hears which within its deadline.
     maxRetriesPerRequest: 0,
     autoResendUnfulfilledCommands: false,
+    // Who subscribes does it anew on 'ready' (app/changes.ts). ioredis' own subscription has no handler: is its connection
+    // lost before the reply, the rejection ends the process.
+    autoResubscribe: false,
     // Admission keeps its own deadline and reads its socket once more before it gives up after a stall of this process;
     // a timer here would reject answers that lie in the socket already. This one is for a server that never answers.
     commandTimeout: purpose === 'admission' ? target.commandTimeoutMs * 3 : slowCommandTimeoutMs,

@@ -96,7 +96,7 @@ describe('on a Cluster', () => {
     const places = await spread();
     const [[lonely, slug]] = [...places] as [[string, string]];
     const token = await rig.token(slug);
-    expect((await rig.send(token.secret)).status).toBe(200);
+    await rig.untilAnswered(token.secret, 200);
     const others = cluster.servers.filter((server) => server !== cluster.server(lonely));
     for (const server of others) server.freeze();
     await until(async () => (await rig.send(token.secret)).slug === 'store-unavailable');

@@ -21,7 +21,7 @@ import { tokenDraft } from '../support/repositories.js';
 import { type Sidecar, startSidecar } from '../support/sidecar.js';
 import { until } from '../support/until.js';
 import { startStreamingUpstream } from '../support/upstream.js';
-import { faultPolicy } from './fault-rig.js';
+import { expectNoCrash, faultPolicy } from './fault-rig.js';
 import { type Call, type Counted, countedIn, type Expectation, History, type LogContents, readLog } from './history.js';
 
 export interface Repositories {
@@ -177,6 +177,7 @@ export async function startFailoverRig(
     another,
     async check(expected = {}) {
       await Promise.all(pools.map((pool) => pool.close()));
+      expectNoCrash(sidecars);
       const counted: Counted[] = [];
       for (const sidecar of sidecars) {
         let exposition = '';

@@ -7,6 +7,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Pool } from 'undici';
 import { expect } from 'vitest';
 import { type FaultProxy, startFaultProxy } from '../support/fault-proxy.js';
+import { samplesOf } from '../support/exposition.js';
 import { call } from '../support/http-client.js';
 import { type Installation, type IssuedToken, startInstallation } from '../support/installation.js';
 import { startLoopClock } from '../support/loop-clock.js';
@@ -167,6 +168,7 @@ export async function startFaultRig(options: FaultRigOptions = {}): Promise<Faul
     another,
     async check(expected = {}) {
       await Promise.all(pools.map((pool) => pool.close()));
+      expectNoCrash(sidecars);
       const running = sidecars.filter((sidecar) => sidecar.alive());
       const counted: Counted[] = [];
       for (const sidecar of running) {
@@ -179,6 +181,9 @@ export async function startFaultRig(options: FaultRigOptions = {}): Promise<Faul
           );
         });
         counted.push(countedIn(exposition));
+        if (expected.countsMayLack !== true) {
+          expect(samplesOf(exposition).get('tollkeeper_worker_events_total{event="died"}') ?? 0).toBe(0);
+        }
         expect(await sidecar.stop()).toBe(0);
       }
       const redis = installation.redis.client();
@@ -193,6 +198,12 @@ export async function startFaultRig(options: FaultRigOptions = {}): Promise<Faul
       await Promise.all([redisLink.stop(), upstreamLink.stop(), upstream.stop()]);
     },
   };
+}
+
+/** A process that ends by itself is a fault, whatever the history says; what it printed tells why. */
+export function expectNoCrash(sidecars: readonly Sidecar[]): void {
+  const crashed = sidecars.filter((sidecar) => sidecar.crashed());
+  expect(crashed.map((sidecar) => sidecar.output().slice(-4000))).toEqual([]);
 }
 
 function sumOf(counted: readonly Counted[]): Counted {

@@ -160,14 +160,9 @@ export class History {
     this.hits.set(id, (this.hits.get(id) ?? 0) + 1);
   }
 
-  /** How many calls ended so: by slug, `ok`, or `no-answer`. */
+  /** See {@link outcomesOf}. */
   outcomes(): Record<string, number> {
-    const counts: Record<string, number> = {};
-    for (const { status, slug, cut } of this.calls) {
-      const outcome = status === 0 ? 'no-answer' : cut ? 'cut' : slug === '' ? 'ok' : slug;
-      counts[outcome] = (counts[outcome] ?? 0) + 1;
-    }
-    return counts;
+    return outcomesOf(this.calls);
   }
 
   /** Everything that does not add up, one line each; empty is a pass. */
@@ -252,6 +247,16 @@ function usageFaults({ entries, missing, usage }: LogContents): string[] {
   return [...new Set([...uses.keys(), ...usage.keys()])]
     .filter((id) => (uses.get(id) ?? 0) !== (usage.get(id) ?? 0))
     .map((id) => `token ${id} has ${uses.get(id) ?? 0} entries and its usage counts ${usage.get(id) ?? 0}`);
+}
+
+/** How many calls ended so: by slug, `ok`, `cut` or `no-answer`. */
+export function outcomesOf(calls: readonly Call[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const { status, slug, cut } of calls) {
+    const outcome = status === 0 ? 'no-answer' : cut ? 'cut' : slug === '' ? 'ok' : slug;
+    counts[outcome] = (counts[outcome] ?? 0) + 1;
+  }
+  return counts;
 }
 
 function slugIn(text: string): string {

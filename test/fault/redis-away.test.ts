@@ -1,7 +1,8 @@
 /** Redis killed, frozen, slow, cut off or empty: what callers see, how fast it ends, and that nothing is lost. */
 import { afterEach, describe, expect, test } from 'vitest';
+import { changesChannel } from '../../src/redis/keys.js';
 import { until } from '../support/until.js';
-import { startFaultRig, type FaultRig } from './fault-rig.js';
+import { expectNoCrash, startFaultRig, type FaultRig } from './fault-rig.js';
 import type { Call } from './history.js';
 
 let rig: FaultRig;
@@ -143,6 +144,25 @@ describe('Redis', () => {
     expectRefusals(await rig.burst(20));
     await until(async () => (await killer.script('KILL').catch(() => '')) === 'OK');
     await rig.untilAnswered(200);
+    await rig.check();
+  });
+
+  test('lost again while a subscription is taken up: the process lives, and hears of changes when it is back', async () => {
+    rig = await startFaultRig({ env: { TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '20000' } });
+    const client = rig.installation.redis.client();
+    const listeners = async (): Promise<unknown> => (await client.pubsub('NUMSUB', changesChannel))[1];
+    await until(async () => (await listeners()) === 1);
+    for (let lost = 0; lost < 5; lost += 1) {
+      rig.redisLink.swallowReplies(1, 'subscribe');
+      rig.redisLink.fail({ kind: 'reset' });
+      rig.redisLink.fail({ kind: 'none' });
+      await until(() => {
+        expectNoCrash(rig.sidecars);
+        return rig.redisLink.swallowed === lost + 1;
+      });
+    }
+    await rig.untilAnswered(200);
+    await until(async () => (await listeners()) === 1);
     await rig.check();
   });
 

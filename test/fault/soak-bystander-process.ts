@@ -16,6 +16,8 @@ export interface Bystander {
   carry(port: number): Promise<Link>;
   /** Watches the machine and this Redis from now on. */
   watch(redisPort: number): void;
+  /** Its event loop is measured from now on, or no more. */
+  measureLoop(isOn: boolean): void;
   /** What it saw since it was asked last. */
   witness(): Promise<Witness>;
   stop(): Promise<void>;
@@ -45,6 +47,7 @@ export function startBystander(): Bystander {
       return { port: own, fail: (fault) => send({ kind: 'fail', link, fault }) };
     },
     watch: (redisPort) => send({ kind: 'watch', redisPort }),
+    measureLoop: (isOn) => send({ kind: 'measure', isOn }),
     witness: async () => (await ask({ kind: 'report' }, 'witness')).witness,
     async stop() {
       if (child.exitCode !== null) return;

@@ -2,7 +2,15 @@
 import { describe, expect, test } from 'vitest';
 import { randomFrom } from '../fuzz/mutate.js';
 import type { Call } from './history.js';
-import { type Growth, growthOf, judgeAnswers, judgeGrowth, judgeLoop, warmUpS } from './soak-report.js';
+import {
+  type Growth,
+  growthOf,
+  judgeAnswers,
+  judgeGrowth,
+  judgeIdentities,
+  judgeLoop,
+  warmUpS,
+} from './soak-report.js';
 import { trendOf } from './trend.js';
 
 const random = randomFrom(7);
@@ -56,6 +64,14 @@ test('an unexpected answer misses the target unless something else stood still j
   expect(judgeAnswers([call, { ...call, startedAtMs: 5000 }], [still(1050, 1090)])).toMatchObject({
     unexplained: [{ startedAtMs: 5000 }],
     judged: { verdict: 'missed' },
+  });
+});
+
+test('a history that does not add up misses the target, and what is wrong with it is told', async () => {
+  expect(await judgeIdentities(() => Promise.resolve())).toMatchObject({ verdict: 'met' });
+  expect(await judgeIdentities(() => Promise.reject(new Error('1 answer is not in the log')))).toMatchObject({
+    verdict: 'missed',
+    found: 'Error: 1 answer is not in the log',
   });
 });
 

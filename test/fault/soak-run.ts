@@ -1,8 +1,9 @@
 /** A mixed load at a steady rate with one fault after another, the processes watched, and the history judged at the end. */
+import { cpus, loadavg } from 'node:os';
 import { samplesOf } from '../support/exposition.js';
 import { residentBytes } from '../support/memory.js';
 import { startFaultRig } from './fault-rig.js';
-import type { Call } from './history.js';
+import { type Call, outcomesOf } from './history.js';
 import type { Standstill } from './soak-bystander.js';
 import { startBystander } from './soak-bystander-process.js';
 import { type Fault, faults, type SoakWorld } from './soak-faults.js';
@@ -13,6 +14,7 @@ import {
   type Judged,
   judgeAnswers,
   judgeGrowth,
+  judgeIdentities,
   judgeLoop,
   rounded,
   warmUpS,
@@ -40,8 +42,12 @@ export interface SoakReport {
   readonly memory: readonly Growth[];
   /** MiB of Redis, which keeps the log of it all, and of the load generator, which keeps the history, at the end. */
   readonly besides: { readonly redis: number; readonly loadGenerator: number };
+  /** Processor cores of the machine, and its load average over a minute at the start and at the end. */
+  readonly machine: { readonly cores: number; readonly load: readonly [number, number] };
   /** How often and how long in all, ms, something else than Tollkeeper stood still outside the faults. */
   readonly standstills: Readonly<Record<Standstill['what'], { readonly count: number; readonly ms: number }>>;
+  /** 5xx and missing answers outside the faults, by outcome. */
+  readonly unexpected: Readonly<Record<string, number>>;
   /** The first of the unexpected answers that nothing explains. */
   readonly unexplained: readonly Call[];
   readonly judged: readonly Judged[];
@@ -58,7 +64,7 @@ interface Disturbance {
   readonly toMs: number;
 }
 
-/** Starts everything, runs for the time, expects the history to be without a fault, and reports. */
+/** Starts everything, runs for the time, has the history judged, and reports. */
 export async function runSoak({ seconds, rate, workers, progress = () => {} }: SoakOptions): Promise<SoakReport> {
   const bystander = startBystander();
   const links: Awaited<ReturnType<typeof bystander.carry>>[] = [];
@@ -89,18 +95,23 @@ export async function runSoak({ seconds, rate, workers, progress = () => {} }: S
     const watch = await watchProcesses(sidecar);
     const warmS = warmUpS(seconds);
     const load = await startLoad(rig, rate);
+    const loadAtStart = rounded(loadavg()[0] ?? 0);
     const startedAtMs = performance.now();
     const nowS = (): number => (performance.now() - startedAtMs) / 1000;
 
     const disturbances: Disturbance[] = [];
     const done: { name: string; from: number; to: number }[] = [];
+    const measureLoops = async (isOn: boolean): Promise<void> => {
+      bystander.measureLoop(isOn);
+      await watch.measureLoops(isOn);
+    };
     /** Nothing inside is judged. */
     const disturb = async (work: () => Promise<unknown>): Promise<void> => {
-      await watch.measureLoops(false);
+      await measureLoops(false);
       const fromMs = performance.now();
       await work();
       disturbances.push({ fromMs, toMs: performance.now() });
-      if (nowS() >= warmS) await watch.measureLoops(true);
+      if (nowS() >= warmS) await measureLoops(true);
     };
     const suffer = async (fault: Fault, lengthMs: number): Promise<void> => {
       const from = nowS();
@@ -142,7 +153,7 @@ export async function runSoak({ seconds, rate, workers, progress = () => {} }: S
       }
     }
     await sample();
-    await watch.measureLoops(false);
+    await measureLoops(false);
     await load.stop();
 
     const { calls } = rig.history;
@@ -155,7 +166,8 @@ export async function runSoak({ seconds, rate, workers, progress = () => {} }: S
       });
     const witness = await bystander.witness();
     const standstills = witness.standstills.filter(isCalm);
-    const { unexplained, judged } = judgeAnswers(calm.filter(isFailed), standstills);
+    const unexpected = calm.filter(isFailed);
+    const { unexplained, judged } = judgeAnswers(unexpected, standstills);
     const memory = watch.processes.map((process) => growthOf(process, warmS));
     const loops = await watch.loopDelays();
     watch.stop();
@@ -164,7 +176,7 @@ export async function runSoak({ seconds, rate, workers, progress = () => {} }: S
       seconds: Math.round(nowS()),
       warmUpSeconds: Math.round(warmS),
       requests: calls.length,
-      outcomes: rig.history.outcomes(),
+      outcomes: outcomesOf(calls),
       storeErrors: storeErrorsIn(await rig.metrics()),
       faults: done,
       answersMs: {
@@ -176,15 +188,17 @@ export async function runSoak({ seconds, rate, workers, progress = () => {} }: S
         redis: Math.round(residentBytes(rig.installation.redis.pid) / 2 ** 20),
         loadGenerator: Math.round(residentBytes(process.pid) / 2 ** 20),
       },
+      machine: { cores: cpus().length, load: [loadAtStart, rounded(loadavg()[0] ?? 0)] },
       standstills: { machine: summed(standstills, 'machine'), redis: summed(standstills, 'redis') },
+      unexpected: outcomesOf(unexpected),
       unexplained: unexplained.slice(0, 20),
       judged: [
+        await judgeIdentities(() => rig.check({ mayRepeat: true })),
         judged,
         ...loops.map((delay) => judgeLoop(delay, witness.loopP99Ms)),
         ...memory.map((growth) => judgeGrowth(growth, seconds - warmS)),
       ],
     };
-    await rig.check({ mayRepeat: true });
     return report;
   } finally {
     await rig.stop();

@@ -7,4 +7,5 @@ test('a mixed load through every fault in turn: nothing lost, nothing twice', as
   expect(report.requests).toBeGreaterThan(300);
   expect(Object.keys(report.outcomes)).toEqual(expect.arrayContaining(['ok', 'store-unavailable', 'token-revoked']));
   expect(report.faults).toHaveLength(8);
+  expect(report.judged[0]).toMatchObject({ verdict: 'met', found: 'they do' });
 });

@@ -39,6 +39,8 @@ export interface Sidecar {
   logged(fits: (line: LogLine) => boolean): Promise<LogLine>;
   /** True while the process runs. */
   alive(): boolean;
+  /** True when the process ended and nobody had asked it to. */
+  crashed(): boolean;
   signal(signal: NodeJS.Signals): void;
   /** SIGTERM, then the exit code (-1: ended by a signal). */
   stop(): Promise<number>;
@@ -73,6 +75,7 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
   });
   const lines: LogLine[] = [];
   let output = '';
+  let isAskedToEnd = false;
   const waiting = new Set<() => void>();
   const wake = (): void => {
     for (const check of waiting) check();
@@ -124,8 +127,13 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
     output: () => output,
     logged,
     alive: () => !hasExited(child),
-    signal: (signal) => void child.kill(signal),
+    crashed: () => hasExited(child) && !isAskedToEnd,
+    signal(signal) {
+      isAskedToEnd ||= signal === 'SIGTERM' || signal === 'SIGKILL';
+      child.kill(signal);
+    },
     async stop() {
+      isAskedToEnd ||= !hasExited(child);
       if (adminPort > 0 && !hasExited(child)) {
         // A sidecar that is stopped or ending does not answer; that is no matter of this search.
         const answer = await fetch(`http://127.0.0.1:${adminPort}/metrics`, { signal: AbortSignal.timeout(1000) }).then(
@@ -139,7 +147,10 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
       expectNoSecret(output, 'the output of a sidecar');
       return child.exitCode ?? -1;
     },
-    kill: () => endProcess(child, 'SIGKILL'),
+    async kill() {
+      isAskedToEnd ||= !hasExited(child);
+      await endProcess(child, 'SIGKILL');
+    },
   };
 }
 
