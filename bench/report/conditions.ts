@@ -55,7 +55,17 @@ export function memoryLines(memory: RedisMemory): string[] {
     lines.push(`Redis, bytes a token: ${memory.tokenBytes} (record and place in its tenant's list; a million of them)`);
   }
   if (memory.usedTokenBytes !== undefined) {
-    lines.push(`Redis, bytes a token that was called: ${memory.usedTokenBytes} more (its counters and its usage)`);
+    lines.push(
+      `Redis, bytes a token that is called all the time: ${memory.usedTokenBytes} more (its counters and its usage)`,
+    );
+  }
+  if (memory.seldomUsedTokenBytes !== undefined) {
+    lines.push(
+      `Redis, bytes a token that is called seldom: ${memory.seldomUsedTokenBytes} more (the same, of the million)`,
+    );
+  }
+  if (memory.tokenDayBytes !== undefined) {
+    lines.push(`Redis, bytes a token and day: ${memory.tokenDayBytes} more (where its entries stand in the log)`);
   }
   if (memory.logEntryBytes !== undefined) {
     lines.push(`Redis, bytes an entry of the access log: ${memory.logEntryBytes} (streams of the run made last)`);

@@ -8,7 +8,7 @@ import { BatchText } from './wire.js';
 
 export const logAppend: ScriptContract = {
   name: 'log-append',
-  keys: ['sequence', 'stream...', 'totals...', 'usage...', 'index...'],
+  keys: ['sequence', 'stream...', 'totals...', 'recent...', 'usage...', 'index...'],
   argv: ['number', 'maxEntries', 'indexMax', 'batch'],
 };
 
@@ -60,6 +60,9 @@ export function encodeBatch(entries: readonly LogEntry[], gaps: readonly Gap[], 
     text.addGap(stream.place, timeMs, tenant, dropped);
   }
 
+  const places = new UsagePlaces();
+  for (const tally of tallies.finish()) text.addUse(places.placeOf(tally.tenant, tally.tokenId), tally);
+
   const streamKeys: string[] = [];
   const totalsKeys: string[] = [];
   const indexKeys: string[] = [];
@@ -70,22 +73,41 @@ export function encodeBatch(entries: readonly LogEntry[], gaps: readonly Gap[], 
     totalsKeys.push(keys.logTotals(tenant, dayText));
     const first = target.records.take(streamKey, day, count);
     const expireAt = dayExpiresAt(day, target.retentionDays);
-    text.addStream(expireAt, target.records.writer, first, count, oldestMs);
+    text.addStream(expireAt, target.records.writer, first, count, oldestMs, places.find(tenant, ''));
     for (const tokenId of tokens) {
       indexKeys.push(keys.logIndex(tenant, tokenId, dayText));
-      text.addFind(indexKeys.length, place, tokenId);
+      text.addFind(indexKeys.length, place, tokenId, places.find(tenant, tokenId));
     }
   }
-  const usageKeys: string[] = [];
-  for (const tally of tallies.finish()) {
-    usageKeys.push(keys.usage(tally.tenant, tally.tokenId));
-    text.addUse(usageKeys.length, tally);
-  }
   return {
-    keys: [target.sequenceKey, ...streamKeys, ...totalsKeys, ...usageKeys, ...indexKeys],
+    keys: [target.sequenceKey, ...streamKeys, ...totalsKeys, ...places.recentKeys, ...places.usageKeys, ...indexKeys],
     args: [target.number, target.streamMaxEntries, indexRecordsMax, text.finish()],
     count: entries.length,
   };
+}
+
+/** Which of a batch's usage keys is whose, counted from 1. */
+class UsagePlaces {
+  readonly usageKeys: string[] = [];
+  readonly recentKeys: string[] = [];
+  readonly #ofTokens = new Map<string, number>();
+  readonly #ofTenants = new Map<string, number>();
+
+  /** `tokenId` '': the tenant as a whole. */
+  placeOf(tenant: string, tokenId: string): number {
+    const known = this.find(tenant, tokenId);
+    if (known !== 0) return known;
+    const place = this.usageKeys.push(keys.usage(tenant, tokenId));
+    this.recentKeys.push(keys.recentUsage(tenant, tokenId));
+    if (tokenId === '') this.#ofTenants.set(tenant, place);
+    else this.#ofTokens.set(tokenId, place);
+    return place;
+  }
+
+  /** 0 when the batch counts nothing of it. */
+  find(tenant: string, tokenId: string): number {
+    return (tokenId === '' ? this.#ofTenants.get(tenant) : this.#ofTokens.get(tokenId)) ?? 0;
+  }
 }
 
 /** What a batch leaves in one stream. */

@@ -100,9 +100,16 @@ export function dayOf(timeMs: number): number {
   return Math.floor(timeMs / dayMs);
 }
 
-/** `yyyy-mm-dd` of a {@link dayOf} number. */
+let namedDay = Number.NaN;
+let nameOfDay = '';
+
+/** `yyyy-mm-dd` of a {@link dayOf} number. The last one is kept: a batch asks for the same day again and again. */
 export function dayName(day: number): string {
-  return new Date(day * dayMs).toISOString().slice(0, 10);
+  if (day !== namedDay) {
+    nameOfDay = new Date(day * dayMs).toISOString().slice(0, 10);
+    namedDay = day;
+  }
+  return nameOfDay;
 }
 
 /** Unix time in seconds at which the stream of a day expires: `retentionDays` after the day has ended. */

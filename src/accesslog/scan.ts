@@ -40,7 +40,8 @@ export interface ScanStep {
 
 /** Entries of one call. */
 const stepEntries = 250;
-const indexStep = 500;
+/** Of a record in the index: see lua/log-append.lua. */
+const indexRecordBytes = 12;
 /** How far the clock of a sidecar may be ahead of Redis', ms. */
 const clockToleranceMs = 5 * 60_000;
 /** An entry waits less than this unless the totals of its day say more; as in lua/log-append.lua. */
@@ -148,7 +149,7 @@ interface Index {
 
 async function readIndex(redis: RedisConnection, { tenant, day }: DayScan, tokenId: string): Promise<Index> {
   const [token, gaps] = await Promise.all(
-    [tokenId, gapOutcome].map((name) => readList(redis, keys.logIndex(tenant, name, dayName(day)))),
+    [tokenId, gapOutcome].map((name) => readRecordsOf(redis, keys.logIndex(tenant, name, dayName(day)))),
   );
   const ofToken = token as IndexRecord[];
   const oldest = ofToken[0]?.first;
@@ -161,20 +162,15 @@ async function readIndex(redis: RedisConnection, { tenant, day }: DayScan, token
   return { records, reachesBack, oldest };
 }
 
-/** A list from its end in parts, oldest first in the answer. What is added meanwhile shifts the parts: it is met twice. */
-async function readList(redis: RedisConnection, key: string): Promise<IndexRecord[]> {
+/** An index, oldest record first. */
+async function readRecordsOf(redis: RedisConnection, key: string): Promise<IndexRecord[]> {
+  const packed = (await redis.getBuffer(key)) ?? Buffer.alloc(0);
   const newestFirst: IndexRecord[] = [];
-  for (let from = 0; ; from += indexStep) {
-    const part = await redis.lrange(key, -from - indexStep, -from - 1);
-    for (const text of part.toReversed()) {
-      const [first = '', count = ''] = text.split(' ');
-      const last = newestFirst.at(-1);
-      if (last === undefined || compareIds(first, last.first) < 0) {
-        newestFirst.push({ first, count: Number(count), until: last?.first });
-      }
-    }
-    if (part.length < indexStep) return newestFirst.toReversed();
+  for (let at = packed.length - indexRecordBytes; at >= 0; at -= indexRecordBytes) {
+    const first = `${packed.readUIntLE(at, 6)}-${packed.readUInt32LE(at + 6)}`;
+    newestFirst.push({ first, count: packed.readUInt16LE(at + 10), until: newestFirst.at(-1)?.first });
   }
+  return newestFirst.toReversed();
 }
 
 /** Records for one round trip: as many as together lead to a step's entries. */

@@ -6,7 +6,7 @@
  * a batch (tenant, route, address, …) are sent once and named by their place, and the text grows as one Latin-1 string
  * that becomes bytes in a single copy.
  */
-import type { Tally } from '../usage/tally.js';
+import { hourMs, type Tally } from '../usage/tally.js';
 import { gapOutcome, milliseconds, rfc3339, visibleText, type LogEntry } from './entry.js';
 
 /** Bounds of the fields in UTF-16 units; what is longer is cut. */
@@ -35,12 +35,12 @@ export class BatchText {
 
   /**
    * `count` records of the batch go to the stream, numbered from `first` by `writer`; their entries arrived at
-   * `oldestMs` or later. `expireAt` is Unix time in s.
+   * `oldestMs` or later. `expireAt` is Unix time in s; `usage`: place of the usage of its tenant, from 1, 0 without one.
    */
-  addStream(expireAt: number, writer: string, first: number, count: number, oldestMs: number): void {
+  addStream(expireAt: number, writer: string, first: number, count: number, oldestMs: number, usage: number): void {
     this.#streamCount += 1;
-    this.#streams += arrayHead(5) + integer(expireAt) + text(`${writer}:${first}:${count}`);
-    this.#streams += text(writer) + integer(first + count - 1) + integer(Math.floor(oldestMs));
+    this.#streams += arrayHead(6) + integer(expireAt) + text(`${writer}:${first}:${count}`);
+    this.#streams += text(writer) + integer(first + count - 1) + integer(Math.floor(oldestMs)) + integer(usage);
   }
 
   /** `stream`: place of the entry's stream, from 1. */
@@ -73,19 +73,19 @@ export class BatchText {
     this.#gaps += this.#shared(gapOutcome, fieldMax) + text(`${dropped}`);
   }
 
-  /** `usage`: place of the key of its token or tenant, from 1. */
+  /** `usage`: place of the keys of its token or tenant, from 1. */
   addUse(usage: number, tally: Tally): void {
     this.#useCount += 1;
-    this.#uses += arrayHead(8) + integer(usage) + integer(tally.hour) + sums(tally) + integer(tally.calls);
-    this.#uses += integer(Math.floor(tally.lastMs)) + this.#shared(tally.ip, fieldMax);
-    this.#uses += this.#shared(tally.userAgent, userAgentMax) + arrayHead(tally.routes.size * 2);
-    for (const [route, calls] of tally.routes) this.#uses += this.#shared(route, pathMax) + integer(calls);
+    this.#uses += arrayHead(2) + integer(usage) + headed(usageRecord(tally));
   }
 
-  /** The index at place `index` (from 1) is of the token's entries in the stream at place `stream`. */
-  addFind(index: number, stream: number, tokenId: string): void {
+  /**
+   * The index at place `index` (from 1) is of the token's entries in the stream at place `stream`; `usage`: place of the
+   * token's usage, from 1, 0 without one.
+   */
+  addFind(index: number, stream: number, tokenId: string, usage: number): void {
     this.#findCount += 1;
-    this.#finds += arrayHead(3) + integer(index) + integer(stream) + this.#shared(tokenId, fieldMax);
+    this.#finds += arrayHead(4) + integer(index) + integer(stream) + this.#shared(tokenId, fieldMax) + integer(usage);
   }
 
   finish(): Buffer {
@@ -117,24 +117,15 @@ function arrayHead(length: number): string {
   return length < 16 ? String.fromCharCode(0x90 | length) : `\xdc${String.fromCharCode(length >> 8, length & 255)}`;
 }
 
-/** The map that the sums of an hour grow by: see lua/log-append.lua and src/usage/sums.ts. */
-function sums(tally: Tally): string {
-  let fields = '';
-  let count = 0;
-  if (tally.calls > 0) {
-    count += 1;
-    fields += text('us') + integer(tally.durationUs);
-    for (const [digit, calls] of tally.statusClasses.entries()) {
-      if (calls === 0) continue;
-      count += 1;
-      fields += text(`c${digit}`) + integer(calls);
-    }
-    count += tally.buckets.size;
-    for (const [bucket, calls] of tally.buckets) fields += integer(bucket) + integer(calls);
-  }
-  count += tally.outcomes.size;
-  for (const [outcome, requests] of tally.outcomes) fields += text(outcome) + integer(requests);
-  return mapHead(count) + fields;
+/** What a tally adds to the usage of its token or tenant, as lua/log-append.lua and src/usage/recent.ts read it. */
+export function usageRecord({ hour, sums, calls, lastMs, ip, userAgent, routes }: Tally): string {
+  let record = arrayHead(7) + integer(hour) + mapHead(sums.length / 2);
+  for (const part of sums) record += typeof part === 'number' ? integer(part) : text(part);
+  record +=
+    integer(calls) + integer(Math.floor(lastMs) % hourMs) + shown(ip, fieldMax) + shown(userAgent, userAgentMax);
+  record += arrayHead(routes.length);
+  for (const part of routes) record += typeof part === 'number' ? integer(part) : shown(part, pathMax);
+  return record;
 }
 
 function mapHead(length: number): string {
@@ -163,10 +154,11 @@ function shown(value: string, max: number): string {
   return value.length <= max && plain.test(value) ? headed(value) : text(visibleText(value, max));
 }
 
-/** At most 65535 bytes, a character each, behind their length. */
+/** Bytes, a character each, behind their length: a text, since Redis' cmsgpack knows no other. */
 function headed(bytes: string): string {
   const { length } = bytes;
   if (length < 32) return (shortHeads[length] as string) + bytes;
   if (length < 256) return (byteHeads[length] as string) + bytes;
-  return `\xda${String.fromCharCode(length >> 8, length & 255)}${bytes}`;
+  if (length < 65_536) return `\xda${String.fromCharCode(length >> 8, length & 255)}${bytes}`;
+  return `\xdb${fourBytes(length)}${bytes}`;
 }

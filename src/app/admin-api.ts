@@ -12,7 +12,7 @@ import type { Policy } from '../policy/routes.js';
 import { connect } from '../redis/connect.js';
 import { Store } from '../redis/store.js';
 import type { Logger } from '../telemetry/logger.js';
-import { readLastUsed } from '../token/last-used.js';
+import { readLastUsed } from '../usage/reader.js';
 import { LoginAttempts } from '../user/login-attempts.js';
 import { Sessions } from '../user/session.js';
 import { explaining } from './explaining.js';

@@ -54,7 +54,7 @@ export async function withManagement<T>(
     import('../management/management.js'),
     import('./store-session.js'),
     import('../credential/sealed-secret.js'),
-    import('../token/last-used.js'),
+    import('../usage/reader.js'),
   ]);
   return withStore(
     config,

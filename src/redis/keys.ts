@@ -38,12 +38,15 @@ export const keys = {
   /** One stream per tenant and UTC day (`yyyy-mm-dd`); requests of no known tenant go to `_`. */
   log: (tenant: string, day: string): string => `log:{${tenant}}:${day}`,
   /** Last record number of each writer in a stream. */
-  logTotals: (tenant: string, day: string): string => `tk:logtotals:{${tenant}}:${day}`,
+  logTotals: (tenant: string, day: string): string => `tk:logwriters:{${tenant}}:${day}`,
   /** Where the entries of one token stand in the stream of its day. */
-  logIndex: (tenant: string, id: string, day: string): string => `tk:logindex:{${tenant}}:${id}:${day}`,
+  logIndex: (tenant: string, id: string, day: string): string => `tk:logplaces:{${tenant}}:${id}:${day}`,
   logSequence: (group: string, writer: string): string => `tk:logseq:{${group}}:${writer}`,
   /** Usage of a token; without an id, of all tokens of the tenant. */
   usage: (tenant: string, id = ''): string => (id === '' ? `tk:usage:{${tenant}}` : `tk:usage:{${tenant}}:${id}`),
+  /** What was counted last of a token or tenant and is not in its usage yet. */
+  recentUsage: (tenant: string, id = ''): string =>
+    id === '' ? `tk:recent:{${tenant}}` : `tk:recent:{${tenant}}:${id}`,
   users: (): string => 'tk:users:{admin}',
   user: (name: string): string => `tk:user:{admin}:${name}`,
   userAdminKeys: (user: string): string => `tk:user-keys:{admin}:${user}`,
@@ -141,23 +144,31 @@ export const keyCatalogue: readonly KeyDescription[] = [
     bound: 'expires a day after its last batch',
   },
   {
-    key: 'tk:logtotals:{<tenant>}:<yyyy-mm-dd>',
+    key: 'tk:logwriters:{<tenant>}:<yyyy-mm-dd>',
     type: 'hash',
     holds: 'number of the last record of each writer in the stream of that day; `lateMs`, the longest an entry waited',
     bound: 'as the stream; one field a process that wrote that day',
   },
   {
-    key: 'tk:logindex:{<tenant>}:<id>:<yyyy-mm-dd>',
-    type: 'list',
-    holds: 'where the entries of the token stand in the stream of that day: `<id> <n>`, one record a batch',
-    bound: 'as the stream; about 10,000 records of 24 bytes',
+    key: 'tk:logplaces:{<tenant>}:<id>:<yyyy-mm-dd>',
+    type: 'string',
+    holds: 'where the entries of the token stand in the stream of that day, one record a batch (lua/log-append.lua)',
+    bound: 'as the stream; about 10,000 records of 12 bytes',
+  },
+  {
+    key: 'tk:recent:{<tenant>}:<id>, tk:recent:{<tenant>}',
+    type: 'string',
+    holds:
+      'what was counted last of a token, and of all tokens of a tenant: records that are not in `tk:usage` yet (lua/log-append.lua)',
+    bound: 'one a token and one a tenant; 512 bytes and what one batch adds; expires as `tk:usage`',
   },
   {
     key: 'tk:usage:{<tenant>}:<id>, tk:usage:{<tenant>}',
     type: 'hash',
     holds:
-      'usage of a token, and of all tokens of a tenant: `calls`, `lastUsedAt`, `lastUsedIp`, `lastUsedAgent`; sums of hours, days and the lifetime, calls by route (lua/log-append.lua)',
-    bound: 'one a token and one a tenant; 24 + 30 + 1 sums, 64 routes; expires 400 days after the last call',
+      'usage of a token, and of all tokens of a tenant, without `tk:recent`: `calls`, `lastUsedAt`, `lastUsedIp`, `lastUsedAgent`; sums of hours, days and the lifetime, calls by route (lua/log-append.lua)',
+    bound:
+      'one a token and one a tenant; 24 + 30 + 1 sums, 64 routes; there once `tk:recent` has been full; expires 400 days after the last day of calls',
   },
   {
     key: 'tk:users:{admin}',

@@ -1,6 +1,8 @@
 /** Reads usage from the Redis that holds the access log. */
+import type { ChainableCommander } from 'ioredis';
 import { keys } from '../redis/keys.js';
 import type { RedisConnection } from '../redis/target.js';
+import { unpackRecent, withRecent } from './recent.js';
 import { type StoredUsage, type UsageReport, usageReport } from './report.js';
 import { emptySums, type Sums, unpackSums } from './sums.js';
 
@@ -15,13 +17,56 @@ export async function readUsage(
   tokenId: string | null,
   nowMs: number,
 ): Promise<UsageReport> {
-  const fields = await redis.hgetallBuffer(keys.usage(tenant, tokenId ?? ''));
-  return usageReport(tenant, tokenId, storedUsage(fields), nowMs);
+  const id = tokenId ?? '';
+  // Together: what leaves one joins the other.
+  const [recent, fields] = await atOnce(
+    redis.multi().getBuffer(keys.recentUsage(tenant, id)).hgetallBuffer(keys.usage(tenant, id)),
+  );
+  const stored = storedUsage(fields as Readonly<Record<string, Buffer>>);
+  return usageReport(tenant, tokenId, withRecent(stored, unpackRecent(recent as Buffer | null)), nowMs);
 }
 
 /** Lifetime calls of several tokens in the order of `ids`, without the rest of their report. */
 export function readCalls(redis: RedisConnection, tenant: string, ids: readonly string[]): Promise<number[]> {
-  return Promise.all(ids.map(async (id) => Number(await redis.hget(keys.usage(tenant, id), 'calls')) || 0));
+  return Promise.all(
+    ids.map(async (id) => {
+      const [recent, settled] = await atOnce(
+        redis.multi().getBuffer(keys.recentUsage(tenant, id)).hget(keys.usage(tenant, id), 'calls'),
+      );
+      const calls = unpackRecent(recent as Buffer | null).reduce((sum, record) => sum + record.calls, 0);
+      return calls + (Number(settled) || 0);
+    }),
+  );
+}
+
+/**
+ * When the tokens of a tenant were last used, ms since 1970, in the order of `ids`; null: never, or longer than 400 days
+ * ago.
+ */
+export function readLastUsed(
+  redis: RedisConnection,
+  tenant: string,
+  ids: readonly string[],
+): Promise<(number | null)[]> {
+  return Promise.all(
+    ids.map(async (id) => {
+      const [recent, settled] = await atOnce(
+        redis.multi().getBuffer(keys.recentUsage(tenant, id)).hget(keys.usage(tenant, id), 'lastUsedAt'),
+      );
+      const times = unpackRecent(recent as Buffer | null).map(({ lastUsed }) => lastUsed?.atMs ?? 0);
+      const latest = Math.max(Number(settled) || 0, ...times);
+      return latest > 0 ? latest : null;
+    }),
+  );
+}
+
+/** The replies of a transaction. @throws the first error among them. */
+async function atOnce(transaction: ChainableCommander): Promise<unknown[]> {
+  const replies = (await transaction.exec()) ?? [];
+  return replies.map(([error, reply]) => {
+    if (error !== null) throw error;
+    return reply;
+  });
 }
 
 function storedUsage(fields: Readonly<Record<string, Buffer>>): StoredUsage {

@@ -28,12 +28,17 @@ const unpackr = new Unpackr({ mapsAsObjects: false, int64AsType: 'number' });
 export function unpackSums(packed: Buffer): { readonly at: number; readonly sums: Sums } {
   const fields: unknown = unpackr.unpack(packed);
   if (!(fields instanceof Map)) throw new Error('usage sums are not a msgpack map');
+  return sumsOf(fields as ReadonlyMap<string | number, number>);
+}
+
+/** The same of a map that is unpacked. */
+export function sumsOf(fields: ReadonlyMap<string | number, number>): { readonly at: number; readonly sums: Sums } {
   let at = 0;
   let durationUs = 0;
   const statusClasses = [0, 0, 0, 0, 0, 0];
   const buckets = new Map<number, number>();
   const outcomes = new Map<string, number>();
-  for (const [name, value] of fields as ReadonlyMap<string | number, number>) {
+  for (const [name, value] of fields) {
     if (typeof name === 'number') buckets.set(name, value);
     else if (name === 'at') at = value;
     else if (name === 'us') durationUs = value;

@@ -20,7 +20,7 @@ export interface Call {
   readonly userAgent: string;
 }
 
-const hourMs = 3_600_000;
+export const hourMs = 3_600_000;
 
 /** The calls of one token, or of all tokens of a tenant, in one hour. */
 export class Tally {
@@ -30,15 +30,10 @@ export class Tally {
   /** Hours since 1970, UTC. */
   readonly hour: number;
   calls = 0;
-  durationUs = 0;
-  /** Calls by the first digit of their status; 0: the client left before there was one. */
-  readonly statusClasses: number[] = [0, 0, 0, 0, 0, 0];
-  /** Calls by bucket of their duration. */
-  readonly buckets = new Map<number, number>();
-  /** Requests by outcome, `ok` not among them. Rejected credentials are counted here and are no calls. */
-  readonly outcomes = new Map<string, number>();
-  /** Calls by route. */
-  readonly routes = new Map<string, number>();
+  /** What the sums of the hour grow by (src/usage/sums.ts): a name, its number, a name, … */
+  readonly sums: Counts<string | number> = [];
+  /** Calls by route, as {@link sums}. */
+  readonly routes: Counts<string> = [];
   /** Of the latest call; 0 without one. */
   lastMs = 0;
   ip = '';
@@ -54,43 +49,51 @@ export class Tally {
 
   /** Counts a request; one that `isCall` is not leaves nothing but its outcome. */
   add(call: Call, isCall: boolean): void {
-    if (call.outcome !== 'ok') increase(this.outcomes, call.outcome, 1);
+    if (call.outcome !== 'ok') increase(this.sums, call.outcome, 1);
     if (!isCall) return;
     this.calls += 1;
     const us = call.durationMs > 0 ? Math.round(call.durationMs * 1000) : 0;
-    this.durationUs += us;
-    increase(this.buckets, bucketOf(us), 1);
+    increase(this.sums, 'us', us);
     const digit = (call.status / 100) | 0;
-    const statusClass = digit > 0 && digit < 6 ? digit : 0;
-    this.statusClasses[statusClass] = (this.statusClasses[statusClass] as number) + 1;
+    increase(this.sums, classNames[digit > 0 && digit < 6 ? digit : 0] as string, 1);
+    increase(this.sums, bucketOf(us), 1);
     if (call.route !== '') increase(this.routes, call.route, 1);
-    if (call.timeMs >= this.lastMs) {
-      this.lastMs = call.timeMs;
-      this.ip = call.ip;
-      this.userAgent = call.userAgent;
-    }
+    this.#used(call.timeMs, call.ip, call.userAgent);
   }
 
-  /** Adds what another one has counted. */
+  /** Adds another tally of the same hour. */
   merge(other: Tally): void {
     this.calls += other.calls;
-    this.durationUs += other.durationUs;
-    for (const [digit, count] of other.statusClasses.entries()) {
-      this.statusClasses[digit] = (this.statusClasses[digit] as number) + count;
-    }
-    for (const [bucket, count] of other.buckets) increase(this.buckets, bucket, count);
-    for (const [outcome, count] of other.outcomes) increase(this.outcomes, outcome, count);
-    for (const [route, count] of other.routes) increase(this.routes, route, count);
-    if (other.lastMs >= this.lastMs) {
-      this.lastMs = other.lastMs;
-      this.ip = other.ip;
-      this.userAgent = other.userAgent;
-    }
+    addAll(this.sums, other.sums);
+    addAll(this.routes, other.routes);
+    this.#used(other.lastMs, other.ip, other.userAgent);
+  }
+
+  #used(timeMs: number, ip: string, userAgent: string): void {
+    if (timeMs < this.lastMs) return;
+    this.lastMs = timeMs;
+    this.ip = ip;
+    this.userAgent = userAgent;
   }
 }
 
-function increase<Key>(counts: Map<Key, number>, key: Key, by: number): void {
-  counts.set(key, (counts.get(key) ?? 0) + by);
+/** Names and numbers in turn. They are few: looking through them costs less than a map for each token of a batch. */
+type Counts<Name extends string | number> = (Name | number)[];
+
+const classNames = ['c0', 'c1', 'c2', 'c3', 'c4', 'c5'];
+
+function increase<Name extends string | number>(counts: Counts<Name>, name: Name, by: number): void {
+  for (let at = 0; at < counts.length; at += 2) {
+    if (counts[at] !== name) continue;
+    (counts[at + 1] as number) += by;
+    return;
+  }
+  counts.push(name, by);
+}
+
+function addAll<Name extends string | number>(counts: Counts<Name>, more: Counts<Name>): void {
+  if (counts.length === 0) counts.push(...more);
+  else for (let at = 0; at < more.length; at += 2) increase(counts, more[at] as Name, more[at + 1] as number);
 }
 
 /** The tallies of one batch. */

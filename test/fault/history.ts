@@ -7,6 +7,7 @@ import { samplesOf } from '../support/exposition.js';
 import type { Requester } from '../support/fresh-connections.js';
 import { type LoopClock, startLoopClock } from '../support/loop-clock.js';
 import { gapOutcome } from '../../src/accesslog/entry.js';
+import { readCalls } from '../../src/usage/reader.js';
 
 /** One request as its client saw it. */
 export interface Call {
@@ -296,8 +297,9 @@ export async function readLog(redis: Redis): Promise<LogContents> {
     }
   }
   const usage = new Map<string, number>();
-  for (const key of await redis.keys('tk:usage:{*}:*')) {
-    usage.set(key.slice(key.lastIndexOf(':') + 1), Number(await redis.hget(key, 'calls')));
+  for (const key of [...(await redis.keys('tk:recent:{*}:*')), ...(await redis.keys('tk:usage:{*}:*'))]) {
+    const [, tenant = '', id = ''] = /\{(.*)\}:(.*)$/.exec(key) ?? [];
+    usage.set(id, (await readCalls(redis, tenant, [id]))[0] ?? 0);
   }
   return { entries, missing, usage };
 }

@@ -67,6 +67,8 @@ test('wrong types beside the stream (totals, usage, index) hold up neither reque
   const day = dayName(dayOf(Date.now()));
   for (const key of [
     keys.logTotals('acme', day),
+    keys.recentUsage('acme'),
+    keys.recentUsage('acme', id),
     keys.usage('acme'),
     keys.usage('acme', id),
     keys.logIndex('acme', id, day),

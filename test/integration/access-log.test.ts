@@ -9,6 +9,7 @@ import { AccessLog, type AccessLogOptions } from '../../src/accesslog/writer.js'
 import { connect } from '../../src/redis/connect.js';
 import { keys } from '../../src/redis/keys.js';
 import { Metrics } from '../../src/telemetry/metrics.js';
+import { readCalls } from '../../src/usage/reader.js';
 import { samplesOf } from '../support/exposition.js';
 import { startFaultProxy } from '../support/fault-proxy.js';
 import { sampleEntry } from '../support/log-entry.js';
@@ -95,7 +96,7 @@ describe('exactly once', () => {
 
     expect(await server.client().xlen(keys.log('acme', day))).toBe(total);
     expect(new Set(await requestIds(server.client())).size).toBe(total);
-    expect(await server.client().hget(keys.usage('acme', 'abcdefghijkl'), 'calls')).toBe(String(total));
+    expect(await readCalls(server.client(), 'acme', ['abcdefghijkl'])).toEqual([total]);
     expect(await counts()).toEqual({ written: total, dropped: 0, failed: 0 });
     expect(log.queued).toBe(0);
   });

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { encodeBatch, logAppend, RecordNumbers } from '../../src/accesslog/batch.js';
 import type { LogEntry } from '../../src/accesslog/entry.js';
 import { bindScript, loadScript, type RunScript } from '../../src/redis/scripts.js';
+import { readCalls, readUsage } from '../../src/usage/reader.js';
 import { sampleEntry } from '../support/log-entry.js';
 import { type RedisServer, startRedis } from '../support/redis.js';
 
@@ -82,7 +83,7 @@ describe('a batch is appended once', () => {
     expect(await append(2, [entry()])).toEqual([1, 1, 0]);
     expect(await append(1, batch)).toEqual([0, 1, 0]);
     expect(await redis.xlen(stream)).toBe(2);
-    expect(await redis.hget('tk:usage:{acme}:abcdefghijkl', 'calls')).toBe('2');
+    expect(await readCalls(redis, 'acme', ['abcdefghijkl'])).toEqual([2]);
   });
 
   test('numbers of different writers do not meet', async () => {
@@ -112,8 +113,33 @@ test('expiry: the stream 30 days after its day has ended, the number a day, the 
   expect(await redis.expiretime(`log:{acme}:${yesterday}`)).toBe(endOfDay + 29 * 86_400);
   expect(await redis.ttl('tk:logseq:{all}:w')).toBeGreaterThan(86_390);
   expect(await redis.ttl('tk:logseq:{all}:w')).toBeLessThanOrEqual(86_400);
-  expect(await redis.ttl('tk:usage:{acme}:abcdefghijkl')).toBeGreaterThan(34_559_990);
+  expect(await redis.ttl('tk:recent:{acme}:abcdefghijkl')).toBeGreaterThan(400 * 86_400);
   for (const key of await redis.keys('*')) expect([key, await redis.ttl(key)]).not.toEqual([key, -1]);
+});
+
+test('a key that was deleted gets its expiry again when it begins anew, however old its writer is', async () => {
+  await append(1, [entry()]);
+  for (let number = 2; number <= 4; number += 1) {
+    const names = await redis.keys('*');
+    await redis.del(...names.filter((name) => !name.startsWith('tk:logwriters') && !name.startsWith('tk:logseq')));
+    await append(number, [entry(), entry({ tenant: 'other' })]);
+    for (const name of await redis.keys('*')) expect([name, await redis.ttl(name)]).not.toEqual([name, -1]);
+  }
+});
+
+test('the first batch of a day keeps the whole usage for 400 days more, those after it leave its expiry alone', async () => {
+  for (let number = 1; number <= 20; number += 1) await append(number, [entry({ timeMs: today - 86_400_000 })]);
+  const usage = [
+    'tk:recent:{acme}:abcdefghijkl',
+    'tk:usage:{acme}:abcdefghijkl',
+    'tk:recent:{acme}',
+    'tk:usage:{acme}',
+  ];
+  for (const key of usage) expect([key, await redis.expire(key, 1000)]).toEqual([key, 1]);
+  await append(21, [entry({ timeMs: today - 86_400_000 })]);
+  for (const key of usage) expect([key, (await redis.ttl(key)) <= 1000]).toEqual([key, true]);
+  await append(22, [entry()]);
+  for (const key of usage) expect([key, (await redis.ttl(key)) > 400 * 86_400]).toEqual([key, true]);
 });
 
 test('a stream is trimmed to about its cap', async () => {
@@ -140,17 +166,44 @@ describe('a key of another type', () => {
     expect([await redis.xlen(stream), await redis.xlen(`log:{other}:${day}`)]).toEqual([1, 1]);
   });
 
-  test('in the place of a usage hash hinders no entry', async () => {
-    await redis.set('tk:usage:{acme}:abcdefghijkl', 'no hash');
-    expect(await append(1, [entry()])).toEqual([1, 1, 0]);
+  test.each([
+    'tk:recent:{acme}:abcdefghijkl',
+    'tk:usage:{acme}:abcdefghijkl',
+    `tk:logplaces:{acme}:abcdefghijkl:${day}`,
+  ])('in the place of %s hinders no entry, and bounds hold', async (key) => {
+    await redis.sadd(key, 'no such thing');
+    for (let number = 1; number <= 50; number += 1) expect(await append(number, [entry()])).toEqual([1, 1, 0]);
+    expect(await redis.smembers(key)).toEqual(['no such thing']);
+    expect(await redis.xlen(stream)).toBe(50);
+    if (!key.startsWith('tk:recent')) expect(await redis.strlen('tk:recent:{acme}:abcdefghijkl')).toBeLessThan(700);
+  });
+
+  test.each([
+    'strange',
+    '\x97\xc0\xc0\xc0\xc0\xc0\xc0\xc0',
+    '\xdd\xff\xff\xff\xff',
+    '\x97\x01\x80\x00\x00\xa0\xa0\x05',
+  ])('text in the place of recent usage (%j) hinders no entry, and what is counted after it counts', async (text) => {
+    await redis.set('tk:recent:{acme}:abcdefghijkl', Buffer.from(text.padEnd(513, text), 'latin1'));
+    for (let number = 1; number <= 20; number += 1) expect(await append(number, [entry()])).toEqual([1, 1, 0]);
+    expect(await redis.xlen(stream)).toBe(20);
+    // What was in the way went with the first batch, at most with what that counted.
+    const [calls] = await readCalls(redis, 'acme', ['abcdefghijkl']);
+    expect([19, 20]).toContain(calls);
   });
 });
 
 test('the last use of a token never goes back, while its calls add up', async () => {
-  const usage = 'tk:usage:{acme}:abcdefghijkl';
   await append(1, [entry({ ip: '10.0.0.2' })], { writer: 'a' });
-  await append(1, [entry({ timeMs: today - 5000, ip: '10.0.0.1' })], { writer: 'b' });
-  expect(await redis.hmget(usage, 'calls', 'lastUsedAt', 'lastUsedIp')).toEqual(['2', String(today), '10.0.0.2']);
+  const told = [];
+  for (let number = 1; number <= 30; number += 1) {
+    await append(number, [entry({ timeMs: today - 5000, ip: '10.0.0.1' })], { writer: 'b' });
+    const { lastUsed, lifetime } = await readUsage(redis, 'acme', 'abcdefghijkl', today);
+    told.push([lifetime.calls, lastUsed?.at, lastUsed?.ip]);
+  }
+  expect(told).toEqual(told.map((_, place) => [place + 2, new Date(today).toISOString(), '10.0.0.2']));
+  // Both before and after it was added up.
+  expect(await redis.hget('tk:usage:{acme}:abcdefghijkl', 'lastUsedIp')).toBe('10.0.0.2');
 });
 
 test('a gap record says how many are missing and is not counted as an entry', async () => {

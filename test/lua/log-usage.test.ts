@@ -8,7 +8,7 @@ import { problems } from '../../src/core/problems.js';
 import { keys } from '../../src/redis/keys.js';
 import { bindScript, loadScript, type RunScript } from '../../src/redis/scripts.js';
 import { bucketMax, bucketMs } from '../../src/usage/histogram.js';
-import { readCalls, readUsage } from '../../src/usage/reader.js';
+import { readCalls, readLastUsed, readUsage } from '../../src/usage/reader.js';
 import { sampleEntry } from '../support/log-entry.js';
 import { type RedisServer, startRedis } from '../support/redis.js';
 import { expectUsage } from '../support/usage-model.js';
@@ -83,6 +83,8 @@ const request = fc
   );
 
 test('whatever comes in whatever order: every figure is what counting every request gives', async () => {
+  let longest = 0;
+  let settled = 0;
   await fc.assert(
     fc.asyncProperty(fc.array(fc.array(request, { maxLength: 40 }), { maxLength: 12 }), async (batches) => {
       await redis.flushall();
@@ -96,11 +98,17 @@ test('whatever comes in whatever order: every figure is what counting every requ
           const report = await readUsage(redis, tenant, id, now);
           expectUsage(report, ofToken, now);
           expect(await readCalls(redis, tenant, [id])).toEqual([report.lifetime.calls]);
+          const lastUsedAt = report.lastUsed === null ? null : Date.parse(report.lastUsed.at);
+          expect(await readLastUsed(redis, tenant, [id])).toEqual([lastUsedAt]);
+          longest = Math.max(longest, await redis.strlen(keys.recentUsage(tenant, id)));
+          settled += await redis.exists(keys.usage(tenant, id));
         }
       }
     }),
     { numRuns: 60 },
   );
+  // Both parts were met: what waits to be added up, and what was.
+  expect([longest > 0, longest < 1500, settled > 0]).toEqual([true, true, true]);
 });
 
 test('100 days of calls, hour after hour: old hours and days go, the lifetime stays, the key stays within its bound', async () => {
@@ -117,6 +125,7 @@ test('100 days of calls, hour after hour: old hours and days go, the lifetime st
   expect(report.lifetime.calls).toBe(2401);
   // 24 hours, 30 days, the lifetime, 4 plain fields, the number of routes and one route.
   expect(await redis.hlen(keys.usage('acme', 'abcdefghijkl'))).toBe(24 + 30 + 1 + 4 + 2);
+  expect(await redis.strlen(keys.recentUsage('acme', 'abcdefghijkl'))).toBeLessThan(800);
 });
 
 test('the memory of a token is bounded: everything that can happen in every hour and day stays below 80 kB', async () => {
@@ -134,7 +143,9 @@ test('the memory of a token is bounded: everything that can happen in every hour
     );
   for (let day = 40; day > 1; day -= 1) await append(everything(now - day * dayMs));
   for (let hour = 24; hour >= 0; hour -= 1) await append(everything(now - hour * hourMs));
-  expect(await redis.memory('USAGE', keys.usage('acme', 'abcdefghijkl'), 'SAMPLES', 0)).toBeLessThan(80_000);
+  const parts = [keys.usage('acme', 'abcdefghijkl'), keys.recentUsage('acme', 'abcdefghijkl')];
+  const bytes = await Promise.all(parts.map((key) => redis.memory('USAGE', key, 'SAMPLES', 0)));
+  expect(Number(bytes[0]) + Number(bytes[1])).toBeLessThan(80_000);
 });
 
 test('64 routes are told apart, calls of further ones are still counted', async () => {
@@ -145,6 +156,15 @@ test('64 routes are told apart, calls of further ones are still counted', async 
   expect(report.topRoutes).toHaveLength(64);
   expectUsage(report, entries, now);
   expect(report.topRoutes[0]).toEqual({ route: '/r/0', calls: 3 });
+});
+
+test('routes of whatever number and length in one batch are counted', async () => {
+  const entries = Array.from({ length: 200 }, (_, index) =>
+    sampleEntry({ timeMs: now, route: `/${index}/${'long'.repeat(index < 100 ? 250 : 1)}` }),
+  );
+  await append(entries.slice(0, 100));
+  await append(entries);
+  expectUsage(await readUsage(redis, 'acme', 'abcdefghijkl', now), [...entries.slice(0, 100), ...entries], now);
 });
 
 test('rejected credentials are told by reason and are no calls', async () => {
@@ -183,5 +203,37 @@ test('entries of different writers and tenants each keep to their own', async ()
     sampleEntry({ timeMs: now, tenant: 'one', tokenId: 'x' }),
     sampleEntry({ timeMs: now, tenant: '', tokenId: '' }),
   ]);
-  expect((await redis.keys('tk:usage:*')).toSorted()).toEqual(['tk:usage:{one}', 'tk:usage:{one}:x']);
+  expect((await redis.keys('tk:recent:*')).toSorted()).toEqual(['tk:recent:{one}', 'tk:recent:{one}:x']);
+  expect(await redis.keys('tk:usage:*')).toEqual([]);
+});
+
+test('a token of few calls takes less than 256 bytes, and nothing but one short key', async () => {
+  await append([sampleEntry({ timeMs: now })]);
+  const names = (await redis.keys('tk:*:{acme}:abcdefghijkl')).toSorted();
+  expect(names).toEqual([keys.recentUsage('acme', 'abcdefghijkl')]);
+  expect(await redis.memory('USAGE', names[0] as string, 'SAMPLES', 0)).toBeLessThan(256);
+});
+
+test('a report that is read while calls are counted has each of them once', async () => {
+  const entries = Array.from({ length: 400 }, (_, index) => sampleEntry({ timeMs: now - index, durationMs: index }));
+  let counted = 0;
+  let isDone = false;
+  const writing = (async () => {
+    for (const entry of entries) {
+      await append([entry]);
+      counted += 1;
+    }
+  })().finally(() => {
+    isDone = true;
+  });
+  let reports = 0;
+  while (!isDone) {
+    const before = counted;
+    const { lifetime } = await readUsage(redis, 'acme', 'abcdefghijkl', now);
+    // One more may be written and not told to us yet.
+    expect([lifetime.calls >= before, lifetime.calls <= counted + 1]).toEqual([true, true]);
+    reports += 1;
+  }
+  await writing;
+  expect(reports).toBeGreaterThan(20);
 });

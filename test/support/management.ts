@@ -3,7 +3,7 @@ import { parseMasterKeys } from '../../src/credential/sealed-secret.js';
 import { Management, type ManagementOptions } from '../../src/management/management.js';
 import type { Principal } from '../../src/management/principal.js';
 import type { StoreOptions } from '../../src/redis/store.js';
-import { readLastUsed } from '../../src/token/last-used.js';
+import { readLastUsed } from '../../src/usage/reader.js';
 import { openRepositories } from './repositories.js';
 
 export const operator: Principal = {

@@ -3,6 +3,9 @@ import { Unpackr } from 'msgpackr';
 import { expect, test } from 'vitest';
 import { encodeBatch, RecordNumbers } from '../../../src/accesslog/batch.js';
 import { milliseconds, rfc3339, visibleText } from '../../../src/accesslog/entry.js';
+import { usageRecord } from '../../../src/accesslog/wire.js';
+import { unpackRecent } from '../../../src/usage/recent.js';
+import { TallyTable } from '../../../src/usage/tally.js';
 import { sampleEntry } from '../../support/log-entry.js';
 
 type Unpacked = [
@@ -96,20 +99,28 @@ test('each tenant and day has a stream of its own with its own expiry, and no te
     'log:{acme}:2026-03-05',
     'log:{_}:2026-03-04',
     'log:{late}:2026-03-04',
-    'tk:logtotals:{acme}:2026-03-04',
-    'tk:logtotals:{acme}:2026-03-05',
-    'tk:logtotals:{_}:2026-03-04',
-    'tk:logtotals:{late}:2026-03-04',
-    'tk:usage:{acme}:abcdefghijkl',
+    'tk:logwriters:{acme}:2026-03-04',
+    'tk:logwriters:{acme}:2026-03-05',
+    'tk:logwriters:{_}:2026-03-04',
+    'tk:logwriters:{late}:2026-03-04',
+    'tk:recent:{acme}:abcdefghijkl',
+    'tk:recent:{acme}',
     'tk:usage:{acme}:abcdefghijkl',
     'tk:usage:{acme}',
-    'tk:usage:{acme}',
-    'tk:logindex:{acme}:abcdefghijkl:2026-03-04',
-    'tk:logindex:{acme}:abcdefghijkl:2026-03-05',
-    'tk:logindex:{late}:log-gap:2026-03-04',
+    'tk:logplaces:{acme}:abcdefghijkl:2026-03-04',
+    'tk:logplaces:{acme}:abcdefghijkl:2026-03-05',
+    'tk:logplaces:{late}:log-gap:2026-03-04',
   ]);
   const endOfDay = (Date.UTC(2026, 2, 5) + 30 * dayMs) / 1000;
-  const [, streams, entries] = unpacked(batch);
+  const [, streams, entries, , uses, finds] = unpacked(batch);
+  // Two hours of the token, two of its tenant; the usage of each is the same key.
+  expect(uses.map(([usage]) => usage)).toEqual([1, 1, 2, 2]);
+  expect(streams.map((stream) => stream[5])).toEqual([2, 2, 0, 0]);
+  expect(finds.map((find) => [find[0], find[1], find[3]])).toEqual([
+    [1, 1, 1],
+    [2, 2, 1],
+    [3, 4, 0],
+  ]);
   expect(streams.map((stream) => stream.slice(0, 4))).toEqual([
     [endOfDay, 'writer:1:2', 'writer', 2],
     [endOfDay + 86_400, 'writer:1:1', 'writer', 1],
@@ -135,23 +146,26 @@ test('the records of a writer are numbered without a hole in each stream, over i
 });
 
 test('the calls of a token are summed and its last use is the latest, in whatever order entries end', () => {
-  const batch = batchOf([
-    sampleEntry({ timeMs: 1_700_000_002_000.6, ip: '10.0.0.2', durationMs: 1 }),
-    sampleEntry({
-      timeMs: 1_700_000_001_000,
-      ip: '10.0.0.1',
-      durationMs: 5_000_000,
-      status: 503,
-      outcome: 'overloaded',
-    }),
-  ]);
-  const [texts, , , , uses] = unpacked(batch);
-  const [usage, hour, sums, calls, lastUsedAt, ip, agent, routes] = uses[0] as [
-    ...[number, number, Record<string, number>, number, number, number, number],
-    number[],
-  ];
-  expect([usage, hour, calls, lastUsedAt]).toEqual([1, 472_222, 2, 1_700_000_002_000]);
-  expect([texts[ip - 1], texts[agent - 1]]).toEqual(['10.0.0.2', 'curl/8.5.0']);
-  expect(sums).toEqual({ us: 5_000_001_000, c2: 1, c5: 1, overloaded: 1, 32: 1, 168: 1 });
-  expect([texts[(routes[0] ?? 0) - 1], routes[1]]).toEqual(['/api/v1/products', 2]);
+  const tallies = new TallyTable();
+  tallies.add(sampleEntry({ timeMs: 1_700_000_002_000.6, ip: '10.0.0.2', durationMs: 1 }), true);
+  const late = { timeMs: 1_700_000_001_000, ip: '10.0.0.1', durationMs: 5_000_000 };
+  tallies.add(sampleEntry({ ...late, status: 503, outcome: 'overloaded' }), true);
+  const ofBoth = tallies.finish().map((tally) => unpackRecent(Buffer.from(usageRecord(tally), 'latin1')));
+  const expected = {
+    hour: 472_222,
+    calls: 2,
+    lastUsed: { atMs: 1_700_000_002_000, ip: '10.0.0.2', userAgent: 'curl/8.5.0' },
+    routes: [['/api/v1/products', 2]],
+    sums: {
+      durationUs: 5_000_001_000,
+      statusClasses: [0, 0, 1, 0, 0, 1],
+      buckets: new Map([
+        [32, 1],
+        [168, 1],
+      ]),
+      outcomes: new Map([['overloaded', 1]]),
+    },
+  };
+  // Of the token and of its tenant.
+  expect(ofBoth).toEqual([[expected], [expected]]);
 });
