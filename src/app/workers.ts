@@ -25,6 +25,8 @@ const silentAfterMs = 2000;
 const checkEveryMs = 1000;
 /** So many checks without a word, and a worker is taken to hang for ever: clients it holds wait for nothing. */
 const silentChecksMax = 10;
+/** One that starts has nothing to say until its modules are loaded, which takes a starved machine more than ten seconds. */
+const startChecksMax = 60;
 
 export class Workers implements DataPlane, SlotOwner {
   readonly metrics: Metrics;
@@ -156,7 +158,8 @@ export class Workers implements DataPlane, SlotOwner {
 
   #killHanging(): void {
     for (const worker of this.#processes()) {
-      if (worker.countSilence() <= silentChecksMax || worker.leaving) continue;
+      const checksMax = worker.listening ? silentChecksMax : startChecksMax;
+      if (worker.countSilence() <= checksMax || worker.leaving) continue;
       this.#logger.error({ worker: worker.number, workerPid: worker.pid }, 'a worker hangs: killed');
       this.event('hung');
       worker.kill();

@@ -70,7 +70,7 @@ test.runIf(isAsked)(
       const victim = await group.primary();
       await victim.kill();
       return {
-        elected: () => until(async () => (await group.primary()) !== victim),
+        elected: () => group.elected(victim),
         restore: async () => {
           await group.rejoin(victim);
           await group.healthy();

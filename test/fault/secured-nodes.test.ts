@@ -73,7 +73,7 @@ describe.concurrent('with TLS and passwords', () => {
     await outlivesItsPrimary(rig, async () => {
       const victim = await group.primary();
       await victim.kill();
-      await until(async () => (await group.primary()) !== victim);
+      await group.elected(victim);
     });
   });
 

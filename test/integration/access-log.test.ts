@@ -92,7 +92,7 @@ describe('exactly once', () => {
     await until(() => log.queued < 30_000);
     await server.restart({ keepData: true });
     append(35_000, total);
-    expect(await log.flush(30_000)).toEqual({ remaining: 0 });
+    expect(await log.flush(120_000)).toEqual({ remaining: 0 });
 
     expect(await server.client().xlen(keys.log('acme', day))).toBe(total);
     expect(new Set(await requestIds(server.client())).size).toBe(total);
@@ -108,7 +108,7 @@ describe('exactly once', () => {
     const { log, counts } = accessLog(await connection(`redis://127.0.0.1:${proxy.port}`));
     proxy.swallowReplies(5, 'tk:logseq');
     for (let index = 0; index < 3000; index += 1) log.append(entry({ requestId: String(index) }));
-    expect(await log.flush(20_000)).toEqual({ remaining: 0 });
+    expect(await log.flush(120_000)).toEqual({ remaining: 0 });
     expect(proxy.swallowed).toBe(5);
     const ids = await requestIds(server.client());
     expect(ids).toHaveLength(3000);
@@ -123,7 +123,7 @@ describe('exactly once', () => {
     for (let index = 0; index < 450; index += 1) log.append(entry({ requestId: String(index) }));
     expect(await log.flush(300)).toEqual({ remaining: 450 });
     server.thaw();
-    expect(await log.flush(10_000)).toEqual({ remaining: 0 });
+    expect(await log.flush(120_000)).toEqual({ remaining: 0 });
     expect((await requestIds(server.client())).length).toBe(450);
     expect(await counts()).toEqual({ written: 450, dropped: 0, failed: 0 });
   });
@@ -135,7 +135,7 @@ describe('exactly once', () => {
     for (let index = 0; index < 300; index += 1) log.append(entry({ requestId: String(index) }));
     expect((await log.flush(200)).remaining).toBe(300);
     await server.client().config('SET', 'maxmemory', '0');
-    expect(await log.flush(10_000)).toEqual({ remaining: 0 });
+    expect(await log.flush(120_000)).toEqual({ remaining: 0 });
     expect(await counts()).toEqual({ written: 300, dropped: 0, failed: 0 });
     expect((await requestIds(server.client())).length).toBe(300);
   });
@@ -161,7 +161,7 @@ test('a batch that the script refuses after a long outage is tried on as one wit
   await redis.config('SET', 'maxmemory', '0');
   await failedTimes(errors + 2);
   await redis.del(keys.logSequence('all', log.writer));
-  expect(await log.flush(10_000)).toEqual({ remaining: 0 });
+  expect(await log.flush(120_000)).toEqual({ remaining: 0 });
   expect(await requestIds(redis)).toEqual(['kept']);
 });
 
@@ -175,7 +175,7 @@ describe('the buffer is bounded', () => {
     expect(log.queued).toBe(1000);
     expect((await counts()).dropped).toBe(70);
     server.thaw();
-    expect(await log.flush(10_000)).toEqual({ remaining: 0 });
+    expect(await log.flush(120_000)).toEqual({ remaining: 0 });
     const redis = server.client();
     const gapOf = async (tenant: string): Promise<(string | undefined)[][]> =>
       (await redis.xrange(keys.log(tenant, day), '-', '+'))
@@ -238,7 +238,7 @@ test('a key that is no stream fails its own entries and hinders no other tenant'
   await server.client().set(keys.log('bad', day), 'no stream');
   const { log, counts } = accessLog(await connection(server.url));
   for (let index = 0; index < 500; index += 1) log.append(entry({ tenant: index % 2 === 0 ? 'bad' : 'acme' }));
-  expect(await log.flush(5000)).toEqual({ remaining: 0 });
+  expect(await log.flush(120_000)).toEqual({ remaining: 0 });
   expect(await counts()).toEqual({ written: 250, dropped: 0, failed: 250 });
 });
 
@@ -272,7 +272,7 @@ describe('reading back', () => {
         expected.push(requestId);
         log.append(entry({ requestId, timeMs, tenant: ['acme', 'other', ''][index % 3] as string }));
       }
-      await log.flush(5000);
+      await log.flush(120_000);
     }
     const range = { tenants: ['', 'acme', 'other'], fromMs: today - 25 * hour, toMs: today + hour, filter: {} };
     // Entries of one batch may share their millisecond: order holds within a tenant.
@@ -297,7 +297,7 @@ describe('reading back', () => {
     log.append(entry({ requestId: 'c', status: 429, tokenId: 'two', path: '/y/1' }));
     log.append(entry({ requestId: 'd', status: 500, tokenId: 'two', path: '/y/2' }));
     log.append(entry({ requestId: 'dropped' }));
-    await log.flush(5000);
+    await log.flush(120_000);
     const range = { tenants: ['acme'], fromMs: today - hour, toMs: today + hour };
     const found = async (filter: Parameters<typeof readForward>[1]['filter']): Promise<string[]> => {
       return collect(readForward(redis, { ...range, filter }));
@@ -311,7 +311,7 @@ describe('reading back', () => {
     const server = await redisServer();
     const { log } = accessLog(await connection(server.url));
     log.append(entry({ requestId: 'before' }));
-    await log.flush(5000);
+    await log.flush(120_000);
     const [seconds] = await server.client().time();
     const stop = new AbortController();
     const blocking = await connection(server.url);

@@ -29,7 +29,7 @@ beforeAll(async () => {
   const { log, close } = await openLog(server.url);
   for (let index = 0; index < total; index += 1) {
     log.append(entryAt(index));
-    if (index % 20_000 === 0) await log.flush(60_000);
+    if (index % 20_000 === 0) await log.flush(120_000);
   }
   await close();
   await redis.config('SET', 'slowlog-log-slower-than', holdsRedisMaxUs, 'slowlog-max-len', 1000);

@@ -60,7 +60,7 @@ async function write(count: number, fields: Partial<ReturnType<typeof sampleEntr
     log.append(sampleEntry({ timeMs: Date.now(), requestId: String(written), ...fields }));
     written += 1;
   }
-  await log.flush(20_000);
+  await log.flush(120_000);
 }
 
 /** Starts reading; `items` grows as fast as `pace` lets it. */

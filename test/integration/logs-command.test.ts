@@ -45,7 +45,7 @@ async function write(
   for (const [index, entry] of entries.entries()) {
     // Batches may be written in the same ms: the time decides then.
     log.append(sampleEntry({ timeMs: Date.now() - 1000 + index, ...entry }));
-    await log.flush(5000);
+    await log.flush(120_000);
   }
   await log.close({ stalledMs: 1000, deadlineMs: 1000 });
   redis.disconnect();

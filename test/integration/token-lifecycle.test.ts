@@ -355,7 +355,7 @@ describe('faults of Redis', () => {
   it('a frozen Redis makes a change not confirmed, and a reading unavailable', async () => {
     const frozen = await startRedis();
     try {
-      const { tenants, tokens, store } = await openRepositories(frozen.url);
+      const { tenants, tokens, store } = await openRepositories(frozen.url, { commandTimeoutMs: 500 });
       await tenants.create(parseTenantDraft({ slug: 'acme', name: 'Acme' }));
       const { record } = await tokens.create('acme', tokenDraft());
       frozen.freeze();

@@ -56,7 +56,7 @@ beforeAll(async () => {
     log.append(entry);
     if (index % 20_000 === 10_000) {
       await server.client().script('FLUSH');
-      await log.flush(60_000);
+      await log.flush(120_000);
     }
   }
   await close();

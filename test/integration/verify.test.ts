@@ -477,7 +477,8 @@ describe('the listener', () => {
       planes: ['verify', 'admin'],
     });
     expect((await ask({ token: reader.secret, on })).headers['x-tollkeeper-token-id']).toBe(reader.id);
-    expect((await call(`${on.adminUrl}/readyz`)).status).toBe(200);
+    // Workers report to their primary every second.
+    await until(async () => (await call(`${on.adminUrl}/readyz`)).status === 200);
     expect(on.logs().filter(({ plane }) => plane === 'data')).toEqual([]);
     expect(await on.stop()).toBe(0);
   });

@@ -1,8 +1,10 @@
 /** A worker that dies or hangs: what it costs, and who takes its place. These tests mostly wait, so they run together. */
+import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { freshLoad } from '../support/fresh-connections.js';
 import { call } from '../support/http-client.js';
 import type { Installation, IssuedToken } from '../support/installation.js';
+import { startLoopClock } from '../support/loop-clock.js';
 import type { LogLine } from '../support/sidecar.js';
 import { until } from '../support/until.js';
 import { installationWithCaller, isAlive, requestsCounted, said, sample, two, workerPids } from '../support/workers.js';
@@ -60,6 +62,28 @@ describe.concurrent('a worker killed under load', () => {
     ).rejects.toThrow('the sidecar ended (1)');
     expect(sidecar.output()).toContain('tollkeeper: Worker 1 ended 6 times in a row, each time at once');
     expect(workerPids(sidecar).filter(isAlive)).toEqual([]);
+  });
+});
+
+describe.concurrent('a worker that takes long to start', () => {
+  test('is waited for, and not taken for one that hangs', async () => {
+    const sidecar = await installation.sidecar({ env: two });
+    const children = (): number[] =>
+      readFileSync(`/proc/${sidecar.pid}/task/${sidecar.pid}/children`, 'latin1').trim().split(' ').map(Number);
+    const old = children();
+    sidecar.signal('SIGUSR2');
+    await until(() => children().length === 3);
+    const slow = children().find((pid) => !old.includes(pid)) as number;
+    process.kill(slow, 'SIGSTOP');
+    // Longer than one that has started may be silent: ten checks, a second apart.
+    const clock = startLoopClock();
+    await until(() => clock.now() > 12_500);
+    clock.stop();
+    expect(workerPids(sidecar)).not.toContain(slow);
+    process.kill(slow, 'SIGCONT');
+    await sidecar.logged(said('all workers were restarted'));
+    expect(workerPids(sidecar)).toContain(slow);
+    expect((await sample(sidecar, 'tollkeeper_worker_events_total{event="hung"}')) ?? 0).toBe(0);
   });
 });
 

@@ -6,6 +6,7 @@ import type { ChildProcess } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { type FaultProxy, startFaultProxy } from './fault-proxy.js';
 import { freePort } from './ports.js';
@@ -23,6 +24,12 @@ export interface SentinelGroup {
   readonly link: FaultProxy;
   /** The server that more than half of the Sentinels name, once they agree. */
   primary(): Promise<RedisServer>;
+  /**
+   * Answers when the Sentinels have elected another primary than this server.
+   * @throws Error with what they say, after two minutes in which they could act. A Sentinel that got no time for 2 s acts
+   *   on nothing for 30 s (TILT mode, see redis.io): those do not count.
+   */
+  elected(old: RedisServer): Promise<void>;
   /** Brings a killed server back, without its data, as a replica of the primary of this moment. */
   rejoin(server: RedisServer): Promise<void>;
   /** Answers when all Sentinels name a primary that is one, no failover is under way, and all others follow it. */
@@ -42,10 +49,14 @@ export interface SentinelAccess {
   readonly sentinelPassword: string;
 }
 
-/** Starts six processes and answers when the group is healthy. `args`: of every redis-server. */
+/**
+ * Starts six processes and answers when the group is healthy. `args`: of every redis-server. `downAfterMs`: how long a
+ * server may be silent before the Sentinels take it for dead; 1 s is soon enough to elect on a machine that stands still.
+ */
 export async function startSentinelGroup(
   args: readonly string[] = [],
   access?: SentinelAccess,
+  downAfterMs = 1000,
 ): Promise<SentinelGroup> {
   const dir = mkdtempSync(join(tmpdir(), 'tk-sentinel-'));
   const ports = [await freePort(), await freePort(), await freePort()];
@@ -71,7 +82,9 @@ export async function startSentinelGroup(
   // nobody after a failover, and the new primary, without a replica, takes no writes.
   await until(() => isFollowed(0));
   const sentinelPorts = [await freePort(), await freePort(), await freePort()];
-  const sentinels = await Promise.all(sentinelPorts.map((port) => startSentinel(dir, port, link.port, access)));
+  const sentinels = await Promise.all(
+    sentinelPorts.map((port) => startSentinel(dir, port, link.port, downAfterMs, access)),
+  );
   const asked = sentinelPorts.map((port) => new Redis({ port, host: '127.0.0.1', ...clientAccess(access) }));
   for (const client of asked) client.on('error', () => {});
 
@@ -80,6 +93,8 @@ export async function startSentinelGroup(
     const [subcommand = '', ...rest] = args;
     return Promise.all(asked.map((client) => client.call('SENTINEL', subcommand, ...rest).catch(() => '')));
   };
+  /** What each says of itself. */
+  const inform = (): Promise<string[]> => Promise.all(asked.map((client) => client.info('sentinel').catch(() => '')));
   const primaryAt = async (): Promise<number> => {
     const answers = await ask('GET-MASTER-ADDR-BY-NAME', groupName);
     const named = answers.map((answer) => known.indexOf(Number((answer as string[])[1])));
@@ -114,10 +129,27 @@ export async function startSentinelGroup(
       });
       return found as RedisServer;
     },
+    async elected(old) {
+      const actsMaxMs = 120_000;
+      let actedMs = 0;
+      for (let lookedAtMs = performance.now(); ; ) {
+        const found = servers[await primaryAt()];
+        if (found !== undefined && found !== old) return;
+        const isTilted = (await inform()).some((text) => /sentinel_tilt:1/.test(text));
+        const nowMs = performance.now();
+        if (!isTilted) actedMs += nowMs - lookedAtMs;
+        lookedAtMs = nowMs;
+        if (actedMs > actsMaxMs) {
+          const views = await ask('MASTER', groupName);
+          throw new Error(`no other primary was elected in ${actsMaxMs} ms; the Sentinels say:\n${views.join('\n')}`);
+        }
+        await delay(20);
+      }
+    },
     healthy,
     async startStranger(primaryPort) {
       const port = await freePort();
-      sentinels.push(await startSentinel(dir, port, primaryPort, access));
+      sentinels.push(await startSentinel(dir, port, primaryPort, downAfterMs, access));
       return `127.0.0.1:${port}`;
     },
     async rejoin(server) {
@@ -147,6 +179,7 @@ async function startSentinel(
   dir: string,
   port: number,
   primaryPort: number,
+  downAfterMs: number,
   access: SentinelAccess | undefined,
 ): Promise<ChildProcess> {
   const file = join(dir, `sentinel-${port}.conf`);
@@ -157,7 +190,7 @@ async function startSentinel(
     'bind 127.0.0.1',
     `dir ${dir}`,
     `sentinel monitor ${groupName} 127.0.0.1 ${primaryPort} 2`,
-    `sentinel down-after-milliseconds ${groupName} 1000`,
+    `sentinel down-after-milliseconds ${groupName} ${downAfterMs}`,
     `sentinel failover-timeout ${groupName} 3000`,
     `sentinel parallel-syncs ${groupName} 2`,
     ...(access === undefined

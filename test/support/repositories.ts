@@ -13,12 +13,19 @@ export interface Repositories {
   readonly tokens: TokenRepository;
 }
 
+export interface RepositoriesOptions extends Partial<StoreOptions & TokenRepositoryOptions> {
+  /** Deadline of a command of Redis, ms (20,000). */
+  readonly commandTimeoutMs?: number;
+}
+
 /** Opens a new connection to `url` and answers when it is ready. Close with `store.close()`. */
 export async function openRepositories(
   url: string,
-  options: Partial<StoreOptions & TokenRepositoryOptions> = {},
+  { commandTimeoutMs = 20_000, ...options }: RepositoriesOptions = {},
 ): Promise<Repositories> {
-  const redis = connect({ url, commandTimeoutMs: 1000 }, 'control');
+  const redis = connect({ url, commandTimeoutMs }, 'control');
+  // Commands of people have 2 s, whatever the deadline of requests is; a busy machine must not fail what is set up.
+  redis.options.commandTimeout = commandTimeoutMs;
   await new Promise<void>((resolve) => {
     redis.once('ready', resolve);
   });

@@ -65,8 +65,10 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
       TOLLKEEPER_LISTEN: '127.0.0.1:0',
       TOLLKEEPER_VERIFY_LISTEN: '127.0.0.1:0',
       TOLLKEEPER_ADMIN_LISTEN: '127.0.0.1:0',
-      // A busy machine must not turn a slow answer of Redis into 503; a test of the deadline sets its own.
+      // A busy machine must not turn a slow answer of Redis, or a process that got no time, into 503; a test of the
+      // deadline, or of the lag, sets its own.
       TOLLKEEPER_REDIS_COMMAND_TIMEOUT_MS: '20000',
+      TOLLKEEPER_EVENT_LOOP_LAG_MAX_MS: '0',
       // One process and not one for each core, for the economy of the suite; see `defaultWorkers` for the others.
       TOLLKEEPER_WORKERS: '1',
       ...options.env,

@@ -31,7 +31,7 @@ export async function openLog(url: string, options: Partial<AccessLogOptions> = 
     log,
     write: async (count) => {
       for (let done = 0; done < count; done += 1) log.append(sampleEntry({ timeMs: Date.now() }));
-      written(await log.flush(60_000));
+      written(await log.flush(120_000));
     },
     close: async () => {
       written(await log.close({ stalledMs: 60_000, deadlineMs: 60_000 }));
