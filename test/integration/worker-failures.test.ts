@@ -72,8 +72,12 @@ describe.concurrent('a worker that takes long to start', () => {
       readFileSync(`/proc/${sidecar.pid}/task/${sidecar.pid}/children`, 'latin1').trim().split(' ').map(Number);
     const old = children();
     sidecar.signal('SIGUSR2');
-    await until(() => children().length === 3);
-    const slow = children().find((pid) => !old.includes(pid)) as number;
+    let slow = 0;
+    await until(() => {
+      slow = children().find((pid) => !old.includes(pid)) ?? 0;
+      // Not before it is the program: its primary waits for that.
+      return slow > 0 && readFileSync(`/proc/${slow}/cmdline`, 'latin1').includes('worker-main');
+    });
     process.kill(slow, 'SIGSTOP');
     // Longer than one that has started may be silent: ten checks, a second apart.
     const clock = startLoopClock();
