@@ -10,19 +10,19 @@ export class ProgressLine {
   readonly #context: CliContext;
   readonly #what: string;
   readonly #total: number | undefined;
-  readonly #startedMs = performance.now();
+  readonly #startedMs: number;
   #shownMs = 0;
 
-  /** `what` is being done; `total` units of it, undefined when nobody knows. */
-  constructor(context: CliContext, what: string, total?: number) {
+  /** `what` is being done; `total` units of it, undefined when nobody knows. Times are monotonic ms. */
+  constructor(context: CliContext, what: string, total?: number, startedMs = performance.now()) {
     this.#context = context;
     this.#what = what;
     this.#total = total;
+    this.#startedMs = startedMs;
   }
 
   /** `done` units are done. */
-  show(done: number): void {
-    const nowMs = performance.now();
+  show(done: number, nowMs = performance.now()): void {
     if (nowMs - this.#shownMs < showEveryMs && done !== this.#total) return;
     this.#shownMs = nowMs;
     const seconds = (nowMs - this.#startedMs) / 1000;

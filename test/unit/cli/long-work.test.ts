@@ -7,15 +7,19 @@ test('the line says how much of the work is done, and goes away before anything 
     { env: {}, out: () => {}, err: () => {}, status: (text) => shown.push(text) },
     'importing',
     2000,
+    1000,
   );
-  progress.show(500);
+  progress.show(500, 1500);
   // Too soon to be shown again.
-  progress.show(501);
-  progress.show(2000);
+  progress.show(501, 1599);
+  progress.show(502, 1600);
+  // Never too soon for the end; from the first second on the pace is told.
+  progress.show(2000, 2000);
   progress.close();
   expect(shown).toEqual([
     'importing  [######------------------] 25%  500 of 2,000',
-    'importing  [########################] 100%  2,000 of 2,000',
+    'importing  [######------------------] 25%  502 of 2,000',
+    'importing  [########################] 100%  2,000 of 2,000  2,000/s',
     '',
   ]);
 });
