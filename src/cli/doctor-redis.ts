@@ -240,9 +240,16 @@ function checkEviction(info: Info): Check {
     const todo = 'Set "maxmemory-policy noeviction": any other evicts tokens, counters and marks of used signatures.';
     return maxmemory === 0 ? warn(check, `${policy}, but no maxmemory`, todo) : fail(check, policy, todo);
   }
-  const usedShare = maxmemory === 0 ? 0 : Number(info.get('used_memory') ?? 0) / maxmemory;
+  if (maxmemory === 0) {
+    const todo =
+      'Set "maxmemory", e.g. to two thirds of the machine: without it Redis grows until the kernel ends it, and nothing warns before.';
+    return warn(check, `${policy}, but no maxmemory`, todo);
+  }
+  const usedShare = Number(info.get('used_memory') ?? 0) / maxmemory;
   if (usedShare <= 0.9) return ok(check, policy);
-  const todo = 'Raise maxmemory or shorten logRetentionDays: a full Redis admits no request.';
+  const todo =
+    'Raise maxmemory or shorten logRetentionDays: a full Redis refuses new tokens and log entries, which are dropped in the ' +
+    'end; requests go on.';
   return warn(check, `${policy}, memory ${Math.round(usedShare * 100)} % used`, todo);
 }
 

@@ -7,6 +7,7 @@ import type { AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
+import { logCloseMs } from '../../src/app/lifecycle.js';
 import { loadConfig } from '../../src/config/load.js';
 import { loadPolicy } from '../../src/policy/load.js';
 import { spawnTied } from '../support/process.js';
@@ -87,7 +88,10 @@ async function exitCode(args: readonly string[], port: number): Promise<number> 
 
 describe('Compose example', () => {
   const compose = parse(read('examples/compose/compose.yaml')) as {
-    services: Record<string, { environment?: Record<string, string>; ports?: string[]; command?: string[] }>;
+    services: Record<
+      string,
+      { environment?: Record<string, string>; ports?: string[]; command?: string[]; stop_grace_period?: string }
+    >;
   };
 
   test('its configuration and policy are accepted', () => {
@@ -112,6 +116,12 @@ describe('Compose example', () => {
     const command = compose.services.redis?.command?.join(' ');
     expect(command).toContain('--appendonly yes');
     expect(command).toContain('--maxmemory-policy noeviction');
+  });
+
+  test('a stop has the time that it may take: for requests under way, for the rest of the log, and to close', () => {
+    const { shutdownTimeoutMs } = loadConfig({ configPath: `${root}/examples/compose/tollkeeper.yaml`, env: {} });
+    const graceS = Number(/^(\d+)s$/.exec(compose.services.tollkeeper?.stop_grace_period ?? '')?.[1]);
+    expect(graceS * 1000).toBeGreaterThanOrEqual(shutdownTimeoutMs + logCloseMs + 5000);
   });
 
   test('only the data plane is published beyond this machine', () => {

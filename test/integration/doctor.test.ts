@@ -20,7 +20,7 @@ const policyFile = join(folder, 'policy.yaml');
 
 beforeAll(async () => {
   writeFileSync(policyFile, 'default: deny\nroutes:\n  - { methods: [GET], path: /status, public: true }\n');
-  sound = await startRedis({ tcp: true, appendonly: true });
+  sound = await startRedis({ tcp: true, appendonly: true, args: ['--maxmemory', '1gb'] });
   upstream = createServer((socket) => socket.destroy()).listen(0, '127.0.0.1');
   await once(upstream, 'listening');
   upstreamUrl = `http://127.0.0.1:${(upstream.address() as { port: number }).port}`;
@@ -112,6 +112,21 @@ test('a Redis that evicts, forgets and lost a part of its data fails each of the
       'tollkeeper data': 'fail',
     });
     expect(checks.get('redis eviction')?.found).toBe('allkeys-lru');
+  } finally {
+    await redis.stop();
+  }
+});
+
+test('a Redis that may grow until the kernel ends it, and one that is nearly full, get a warning that says what to set', async () => {
+  const redis = await startRedis({ appendonly: true });
+  try {
+    const unbounded = (await doctor({ TOLLKEEPER_REDIS_URL: redis.url })).get('redis eviction');
+    expect(unbounded).toMatchObject({ status: 'warn', found: 'noeviction, but no maxmemory' });
+    expect(unbounded?.todo).toContain('Set "maxmemory"');
+    await redis.client().config('SET', 'maxmemory', '1kb');
+    const full = (await doctor({ TOLLKEEPER_REDIS_URL: redis.url })).get('redis eviction');
+    expect(full).toMatchObject({ status: 'warn', found: expect.stringMatching(/^noeviction, memory \d+ % used$/) });
+    expect(full?.todo).toContain('requests go on');
   } finally {
     await redis.stop();
   }
