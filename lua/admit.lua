@@ -7,7 +7,8 @@
 --   JSON; in a preview, then for each record its limits, 18 bytes each; with leases, then what was granted
 -- writes: `counters` of the records that were charged (one field a record, at most 8 limits of 35 pairs each), `leased` of
 --   those that a lease was taken of, and one member of a set a claim; the set expires at the time that its claims give
--- complexity: one read and at most one write a record, three commands for all claims of a set, O(limits) a request in
+-- complexity: one read (two where only some requests know the record) and at most one write a record, three commands for
+--   all claims of a set, O(limits) a request in
 --   memory
 -- cluster: all keys of a batch must share one slot; on one server a batch may mix shards
 --
@@ -139,16 +140,28 @@ local function mark(record, number)
   marked[#marked + 1] = record
 end
 
-local function read_record(index)
-  local fields = redis.pcall('HMGET', KEYS[index + 1], 'version', 'limits', 'counters', 'leased')
+-- What a request is decided on, when there is one to decide: `fields` end with it.
+local function keep_state(record, fields, from)
+  record.limits, record.counters = fields[from], fields[from + 1]
+  record.mark = fields[from + 2] and tonumber(fields[from + 2])
+  record.is_read = true
+end
+
+-- Who has no version of a record is given the record and decides anew: the rest is read for those alone who have one.
+local function read_record(index, version)
+  local key, fields = KEYS[index + 1], nil
+  if version == 0 then
+    fields = redis.pcall('HMGET', key, 'version', 'record')
+  else
+    fields = redis.pcall('HMGET', key, 'version', 'limits', 'counters', 'leased')
+  end
   local record = { index = index, version = 0, is_written = false, is_moved = false, meters = nil }
   records[index] = record
   if fields.err then
     record.version = nil
   elseif fields[1] then
     record.version = tonumber(fields[1])
-    record.limits, record.counters = fields[2], fields[3]
-    record.mark = fields[4] and tonumber(fields[4])
+    if version == 0 then record.json = fields[2] else keep_state(record, fields, 2) end
   end
   return record
 end
@@ -171,6 +184,9 @@ local function find_section(counters, identity, at)
 end
 
 local function open_meters(record)
+  if not record.is_read then
+    keep_state(record, redis.call('HMGET', KEYS[record.index + 1], 'limits', 'counters', 'leased'), 1)
+  end
   local limits = record.limits
   if not limits or limits == '' then
     record.meters = no_meters
@@ -329,12 +345,12 @@ local function decide(
   not_after_ms,
   claim_until_ms
 )
-  local token = records[token_index] or read_record(token_index)
+  local token = records[token_index] or read_record(token_index, token_version)
   local code = check_record(token, token_version)
   local tenant_meters = no_meters
   local tenant
   if tenant_index ~= 0 and (not code or code == MOVED) then
-    tenant = records[tenant_index] or read_record(tenant_index)
+    tenant = records[tenant_index] or read_record(tenant_index, tenant_version)
     local tenant_code = check_record(tenant, tenant_version)
     -- A tenant cannot be deleted before its tokens: without one the store is damaged, and the caller is not to blame.
     if tenant_code == UNKNOWN then tenant_code = UNREADABLE end
@@ -362,8 +378,8 @@ end
 -- Token and tenant of a request, when both are as the sidecar knows them.
 local function records_of_request(request)
   local token_index, token_version, tenant_index, tenant_version = struct.unpack('<I2I4I2I4', batch, 3 + request * 36)
-  local token = records[token_index] or read_record(token_index)
-  local tenant = records[tenant_index] or read_record(tenant_index)
+  local token = records[token_index] or read_record(token_index, token_version)
+  local tenant = records[tenant_index] or read_record(tenant_index, tenant_version)
   if check_record(token, token_version) or check_record(tenant, tenant_version) then return nil end
   return token, tenant
 end
@@ -448,8 +464,9 @@ end
 
 local reply = { now_ms, table.concat(verdicts) }
 for at = 1, #moved do
-  reply[#reply + 1] = moved[at]
-  reply[#reply + 1] = redis.call('HGET', KEYS[moved[at] + 1], 'record')
+  local index = moved[at]
+  reply[#reply + 1] = index
+  reply[#reply + 1] = records[index].json or redis.call('HGET', KEYS[index + 1], 'record')
 end
 
 if ARGV[4] == 'preview' then

@@ -20,6 +20,10 @@ export interface LimitHeaders {
   readonly between: string;
 }
 
+/** By policy: tokens with the same limits share what is made of them. */
+const prepared = new Map<string, LimitHeaders>();
+const preparedMax = 1000;
+
 /** Prepares the effective limits of a token or tenant; call it once a record and keep the result. */
 export function prepareLimitHeaders(limits: readonly Limit[], owner: 'token' | 'tenant'): readonly LimitHeaders[] {
   return limits.map((limit) => {
@@ -27,13 +31,18 @@ export function prepareLimitHeaders(limits: readonly Limit[], owner: 'token' | '
     const capacity = String(capacityOf(limit));
     const windowS = windowOf(limit);
     const policy = `"${name}";q=${capacity}${windowS === 0 ? '' : `;w=${windowS}`}`;
-    return {
+    const known = prepared.get(policy);
+    if (known !== undefined) return known;
+    const headers = {
       name,
       policy,
       capacity,
       before: `\r\nRateLimit-Policy: ${policy}\r\nRateLimit: "${name}";r=`,
       between: `\r\nX-RateLimit-Limit: ${capacity}\r\nX-RateLimit-Remaining: `,
     };
+    if (prepared.size === preparedMax) prepared.clear();
+    prepared.set(policy, headers);
+    return headers;
   });
 }
 

@@ -47,6 +47,22 @@ export interface PreparedTenant {
 
 const noDigest = Buffer.alloc(32);
 
+/** Most tokens have the scopes of many others. */
+const scopeSets = new Map<string, ReadonlySet<string>>();
+const scopeSetsMax = 1000;
+
+/** `scopes` hold no line feed: {@link identityFields} has seen to it. */
+function scopeSet(scopes: readonly string[]): ReadonlySet<string> {
+  const name = `${scopes.length}\n${scopes.join('\n')}`;
+  let set = scopeSets.get(name);
+  if (set === undefined) {
+    set = new Set(scopes);
+    if (scopeSets.size === scopeSetsMax) scopeSets.clear();
+    scopeSets.set(name, set);
+  }
+  return set;
+}
+
 /**
  * Prepares the JSON of a token's record.
  * @throws RecordError when it is damaged: a failure of the store, never an invalid token.
@@ -54,6 +70,7 @@ const noDigest = Buffer.alloc(32);
 export function prepareToken(json: string): PreparedToken {
   const record = decodeTokenRecord(json);
   const scopesHeader = record.scopes.join(' ');
+  const identity = identityFields(record, scopesHeader);
   return {
     id: record.id,
     version: record.version,
@@ -62,9 +79,9 @@ export function prepareToken(json: string): PreparedToken {
     tenantKey: keys.tenant(record.tenant),
     secretDigest: digestOf(record.secretSha256) ?? noDigest,
     previousDigest: record.previousSha256 === null ? null : digestOf(record.previousSha256),
-    scopes: new Set(record.scopes),
+    scopes: scopeSet(record.scopes),
     scopesHeader,
-    identityFields: identityFields(record, scopesHeader),
+    identityFields: identity,
     notAfterMs: record.expiresAt ?? 0,
     allowedIps: record.allowedIps,
     leasable: record.lease && record.mode === 'bearer',
@@ -74,14 +91,17 @@ export function prepareToken(json: string): PreparedToken {
 
 /** @throws RecordError for a value that would end its line: it was not written by us. */
 function identityFields(record: TokenRecord, scopes: string): string {
-  const { id, tenant, subject } = record;
-  for (const [field, value] of Object.entries({ id, tenant, scopes, subject: subject ?? '' })) {
-    if (!isFieldValue(value)) throw new RecordError('token', field, 'visible ASCII');
-  }
-  return (
-    `\r\nX-Tollkeeper-Token-Id: ${id}\r\nX-Tollkeeper-Tenant: ${tenant}\r\nX-Tollkeeper-Scopes: ${scopes}` +
-    (subject === null ? '' : `\r\nX-Tollkeeper-Subject: ${subject}`)
-  );
+  const { subject } = record;
+  const fields =
+    `\r\nX-Tollkeeper-Token-Id: ${fieldValue('id', record.id)}` +
+    `\r\nX-Tollkeeper-Tenant: ${fieldValue('tenant', record.tenant)}` +
+    `\r\nX-Tollkeeper-Scopes: ${fieldValue('scopes', scopes)}`;
+  return subject === null ? fields : `${fields}\r\nX-Tollkeeper-Subject: ${fieldValue('subject', subject)}`;
+}
+
+function fieldValue(field: string, value: string): string {
+  if (!isFieldValue(value)) throw new RecordError('token', field, 'visible ASCII');
+  return value;
 }
 
 /**

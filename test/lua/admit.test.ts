@@ -62,6 +62,30 @@ describe('records', () => {
     expect(verdicts[2]).toMatchObject({ tokenRecord: null, tenantRecord: '{"version":1}' });
   });
 
+  test.each([
+    ['before', [0, 1, 1, 0, 1, 1]],
+    ['behind', [1, 1, 0, 1, 0, 1]],
+  ])('requests that know a record are decided as ever %s others in their batch that do not', async (_, versions) => {
+    await writeRecord(rig.redis, tenant, [perMinute(3)]);
+    await rig.one({ tokenKey: token, tenantKey: tenant, tenantVersion: 1 }, now);
+    const verdicts = await rig.batch(
+      versions.map((version) => ({
+        tokenKey: token,
+        tokenVersion: version,
+        tenantKey: tenant,
+        tenantVersion: version,
+      })),
+      now,
+    );
+    const expected = versions.map((version) => (version === 0 ? 'moved' : 'admitted'));
+    // Two of three units were left.
+    expected[expected.lastIndexOf('admitted', -2)] = 'limited';
+    expected[expected.length - 1] = 'limited';
+    expect(verdicts.map((verdict) => nameOf(verdict.code))).toEqual(expected);
+    const whole = { tokenRecord: '{"version":1}', tenantRecord: '{"version":1}' };
+    for (const [index, version] of versions.entries()) if (version === 0) expect(verdicts[index]).toMatchObject(whole);
+  });
+
   test('a token without its tenant is damage, never an unknown token', async () => {
     expect(await codes([{ tokenKey: token, tenantKey: keys.tenant('gone'), tenantVersion: 1 }])).toEqual([
       'unreadable',

@@ -24,6 +24,18 @@ describe('prepareToken', () => {
     expect(token.limitHeaders).toHaveLength(2);
   });
 
+  it('has the scopes of its own record, whatever others had before it', () => {
+    const lists = [['a', 'b'], ['a b'], [], [''], ['a'], ['b', 'a'], ['a', 'b']];
+    expect(lists.map((scopes) => [...prepared({ scopes }).scopes])).toEqual(lists);
+    expect(() => prepared({ scopes: ['a\nb'] })).toThrow(/scopes/);
+    expect([...prepared({ scopes: ['a', 'b'] }).scopes]).toEqual(['a', 'b']);
+  });
+
+  it('has the limits of its own record, whatever others had before it', () => {
+    const limits = [1, 2, 1].map((limit) => ({ limit, window: 60, algorithm: 'sliding-window' as const }));
+    expect(limits.map((rateLimit) => prepared({ rateLimit }).limitHeaders[0]?.capacity)).toEqual(['1', '2', '1']);
+  });
+
   it('has a digest of full length in mode hmac, so that comparing never throws, which no secret matches', () => {
     const token = prepared({ mode: 'hmac', secretSha256: '', sealedSecret: 'v1.x' });
     expect(token.secretDigest.equals(Buffer.alloc(32))).toBe(true);
