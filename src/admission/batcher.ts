@@ -121,11 +121,16 @@ export class Admission implements AdmissionGate {
   #localReasons: LocalReason[] = [];
 
   readonly #probing: NodeJS.Timeout;
+  /** Runs while a ticket waits that was sent before. */
+  #lateness: NodeJS.Timeout | undefined;
+  /** For the deadline of a ticket that waits since then. */
+  #latenessSinceMs = 0;
   #turnScheduled = false;
   #turnStartedMs = 0;
   #closed = false;
   readonly #turn = (): void => this.#endTurn();
   readonly #settleLocals = (): void => this.#settleLocally();
+  readonly #giveUpLate = (): void => this.#giveUpWhatIsLate();
 
   constructor(options: AdmissionOptions) {
     this.#carrier = options.carrier;
@@ -178,19 +183,54 @@ export class Admission implements AdmissionGate {
     if (this.#waiting === this.#ring.length) {
       this.#settleLater(ticket, verdictCodes.overloaded);
     } else {
-      let place = this.#first + this.#waiting;
-      if (place >= this.#ring.length) place -= this.#ring.length;
-      this.#ring[place] = ticket;
       if (ticket.waitingSinceMs === 0) ticket.waitingSinceMs = this.#turnStartedMs;
-      this.#ringMs[place] = ticket.waitingSinceMs;
-      this.#waiting += 1;
+      // What was sent before waits behind tickets that came later, and its deadline before theirs.
+      else this.#giveUpInTime(ticket.waitingSinceMs);
+      this.#push(ticket, ticket.waitingSinceMs);
     }
+  }
+
+  #push(ticket: AdmissionTicket, sinceMs: number): void {
+    let place = this.#first + this.#waiting;
+    if (place >= this.#ring.length) place -= this.#ring.length;
+    this.#ring[place] = ticket;
+    this.#ringMs[place] = sinceMs;
+    this.#waiting += 1;
+  }
+
+  /** Looks, at the deadline of what waits since `sinceMs`, for all whose time is over, should no batch have taken them. */
+  #giveUpInTime(sinceMs: number): void {
+    if (this.#lateness !== undefined && this.#latenessSinceMs <= sinceMs) return;
+    clearTimeout(this.#lateness);
+    this.#latenessSinceMs = sinceMs;
+    const leftMs = Math.max(0, sinceMs + this.#commandTimeoutMs - performance.now());
+    // As for a batch: an answer that lies in the socket is read first.
+    this.#lateness = setTimeout(() => setImmediate(this.#giveUpLate), leftMs);
+    this.#lateness.unref();
+  }
+
+  #giveUpWhatIsLate(): void {
+    this.#lateness = undefined;
+    const nowMs = performance.now();
+    let nextMs = Number.POSITIVE_INFINITY;
+    for (let left = this.#waiting; left > 0; left -= 1) {
+      const sinceMs = this.#ringMs[this.#first] as number;
+      const ticket = this.#shift();
+      if (nowMs - sinceMs >= this.#commandTimeoutMs) {
+        this.#settleLater(ticket, verdictCodes.storeUnavailable);
+        continue;
+      }
+      this.#push(ticket, sinceMs);
+      nextMs = Math.min(nextMs, sinceMs);
+    }
+    if (this.#waiting > 0) this.#giveUpInTime(nextMs);
   }
 
   /** Gives up what waits and takes no more; batches in flight are still answered. The connection is the caller's. */
   close(): void {
     this.#closed = true;
     clearInterval(this.#probing);
+    clearTimeout(this.#lateness);
     this.#giveUpWaiting();
   }
 
@@ -294,6 +334,8 @@ export class Admission implements AdmissionGate {
   /** Its tickets are settled as `storeUnavailable` at the end of the turn. */
   #giveUp(flight: Flight): void {
     for (const ticket of flight.batch.tickets) this.#settleLater(ticket, verdictCodes.storeUnavailable);
+    // What may still come of it finds nobody.
+    flight.batch.clear();
     this.#idle.push(flight);
   }
 

@@ -67,8 +67,16 @@ function listenToCluster(
   return () => nodes.close();
 }
 
+/** How often a connection that only listens is asked whether it still stands, ms: else nobody would see that it does not. */
+const askEveryMs = 2000;
+
 /** `hears` is told whether the connection would bring every announcement. */
 function listen(redis: Redis, changed: (subject: string) => void, hears: (yes: boolean) => void): void {
+  const asking = setInterval(() => {
+    if (redis.status === 'ready') redis.ping().catch(() => {});
+  }, askEveryMs);
+  asking.unref();
+  redis.once('end', () => clearInterval(asking));
   redis.on('ready', () => {
     redis.subscribe(changesChannel).then(
       () => hears(true),

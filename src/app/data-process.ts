@@ -30,7 +30,7 @@ import type { Logger } from '../telemetry/logger.js';
 import type { StoreErrorKind } from '../telemetry/catalogue.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { RecordCache } from '../token/cache.js';
-import { findForeignId } from '../token/foreign-lookup.js';
+import { findForeignId, ForeignIds } from '../token/foreign-lookup.js';
 import { Upstream } from '../upstream/upstream.js';
 import { followChanges } from './changes.js';
 import { Closers, closeStepMs, drained, logCloseMs } from './lifecycle.js';
@@ -222,7 +222,10 @@ export class DataProcess {
         log,
         metrics,
         logger,
-        findForeign: (sha256Hex) => findForeignId(admissionRedis, admission.installation, sha256Hex),
+        foreignIds: new ForeignIds(
+          (sha256Hex) => findForeignId(admissionRedis, admission.installation, sha256Hex),
+          config.redisCommandTimeoutMs,
+        ),
       },
       policy,
     );

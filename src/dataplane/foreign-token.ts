@@ -15,16 +15,16 @@ export interface ForeignTokenOwner {
 
 export class ForeignTokens {
   readonly #owner: ForeignTokenOwner;
-  readonly #parts: Pick<PipelineParts, 'cache' | 'failures' | 'findForeign'>;
+  readonly #parts: Pick<PipelineParts, 'cache' | 'failures' | 'foreignIds'>;
 
-  constructor(owner: ForeignTokenOwner, parts: Pick<PipelineParts, 'cache' | 'failures' | 'findForeign'>) {
+  constructor(owner: ForeignTokenOwner, parts: Pick<PipelineParts, 'cache' | 'failures' | 'foreignIds'>) {
     this.#owner = owner;
     this.#parts = parts;
   }
 
   /** `digest`: SHA-256 of the presented token. */
   resolve(exchange: Exchange, digest: Buffer): void {
-    const { cache, failures } = this.#parts;
+    const { cache, failures, foreignIds } = this.#parts;
     const digestHex = digest.toString('hex');
     const use = (id: string): void => {
       exchange.credential = { kind: 'bearer', id, digest };
@@ -35,7 +35,8 @@ export class ForeignTokens {
     if (known !== undefined) return use(known);
     const blocked = blockedDenial(failures, exchange);
     if (blocked !== undefined) return this.#owner.refuseLater(exchange, blocked);
-    this.#parts.findForeign(digestHex).then(
+    if (exchange.waitingSinceMs === 0) exchange.waitingSinceMs = performance.now();
+    foreignIds.find(digestHex, exchange.waitingSinceMs).then(
       (id) => {
         if (exchange.over) return;
         if (id === null) return exchange.refuse(failedAttempt(failures, exchange, invalidToken), false);

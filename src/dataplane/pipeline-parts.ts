@@ -8,6 +8,7 @@ import type { AddressList, TrustedProxies } from '../http/forwarded.js';
 import type { Logger } from '../telemetry/logger.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { RecordCache } from '../token/cache.js';
+import type { ForeignIds } from '../token/foreign-lookup.js';
 import type { Upstream } from '../upstream/upstream.js';
 import type { Overload } from './overload.js';
 import type { PipelineSettings } from './settings.js';
@@ -27,6 +28,6 @@ export interface PipelineParts {
   readonly log: AccessLog;
   readonly metrics: Metrics;
   readonly logger: Logger;
-  /** Id of the token imported with this SHA-256; null when there is none; rejects when Redis cannot say. */
-  readonly findForeign: (sha256Hex: string) => Promise<string | null>;
+  /** Ids of imported tokens by the SHA-256 of what is presented. */
+  readonly foreignIds: ForeignIds;
 }

@@ -25,6 +25,12 @@ export type ConnectionPurpose = 'admission' | 'log' | 'changes' | 'control';
 type ConnectionOptions = Omit<RedisOptions, 'replyMapping'>;
 
 const slowCommandTimeoutMs = 2000;
+/**
+ * Connections on which nothing has come for so long although an answer is due, ms, are given up and made anew: what lies
+ * between may have forgotten them (an address that moved, a firewall that lost its state), and then they pass nothing for
+ * as long as the kernel tries, a quarter of an hour. At least; longer than any command may take.
+ */
+const silenceMinMs = 1000;
 /** A node that does not answer must not hold up the search for one that does, ms. */
 const searchTimeoutMs = 300;
 
@@ -121,6 +127,9 @@ class PromptCluster extends Cluster {
 
 /** What every connection of a purpose does in a fault. */
 function behaviour(target: RedisTarget, purpose: ConnectionPurpose): ConnectionOptions {
+  // Admission keeps its own deadline and reads its socket once more before it gives up after a stall of this process;
+  // a timer here would reject answers that lie in the socket already. This one is for a server that never answers.
+  const commandTimeout = purpose === 'admission' ? target.commandTimeoutMs * 3 : slowCommandTimeoutMs;
   return {
     connectionName: `tollkeeper-${purpose}`,
     connectTimeout: 1000,
@@ -130,9 +139,8 @@ function behaviour(target: RedisTarget, purpose: ConnectionPurpose): ConnectionO
     // Who subscribes does it anew on 'ready' (app/changes.ts). ioredis' own subscription has no handler: is its connection
     // lost before the reply, the rejection ends the process.
     autoResubscribe: false,
-    // Admission keeps its own deadline and reads its socket once more before it gives up after a stall of this process;
-    // a timer here would reject answers that lie in the socket already. This one is for a server that never answers.
-    commandTimeout: purpose === 'admission' ? target.commandTimeoutMs * 3 : slowCommandTimeoutMs,
+    commandTimeout,
+    socketTimeout: Math.max(silenceMinMs, purpose === 'admission' ? commandTimeout : commandTimeout * 2),
     enableReadyCheck: true,
   };
 }

@@ -20,6 +20,7 @@ export type TicketFields = Partial<Omit<AdmissionTicket, 'admissionSettled'>> & 
 export function ticketOf(
   fields: TicketFields,
   admissionSettled: (verdict: Verdict) => void = () => {},
+  waitingSinceMs = 0,
 ): AdmissionTicket {
   return {
     tokenVersion: 1,
@@ -33,7 +34,7 @@ export function ticketOf(
     claimUntilMs: 0,
     leasable: false,
     lease: null,
-    waitingSinceMs: 0,
+    waitingSinceMs,
     cancelled: false,
     ...fields,
     admissionSettled,

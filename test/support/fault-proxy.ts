@@ -35,6 +35,11 @@ export interface FaultProxy {
    */
   swallowReplies(count: number, marker: string): void;
   fail(fault: NetworkFault): void;
+  /**
+   * Forgets the connections that stand, like a firewall that lost its state: on them nothing passes any more, for ever
+   * and in silence. New ones work.
+   */
+  forget(): void;
   stop(): Promise<void>;
 }
 
@@ -187,6 +192,10 @@ export async function startFaultProxy(target: { port: number } | { path: string 
     fail(next) {
       fault = next;
       for (const link of links) link.follow(next);
+    },
+    forget() {
+      for (const link of links) link.follow({ kind: 'stalled' });
+      links.clear();
     },
     async stop() {
       for (const socket of sockets) socket.destroy();

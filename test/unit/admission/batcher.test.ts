@@ -1,6 +1,7 @@
+import type { Redis } from 'ioredis';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { serverCarrier } from '../../../src/admission/admit.js';
-import { blankVerdict, type Verdict } from '../../../src/admission/ticket.js';
+import { blankVerdict, type TicketBatch, type Verdict } from '../../../src/admission/ticket.js';
 import { Admission, type AdmissionOptions } from '../../../src/admission/batcher.js';
 import type { Limit } from '../../../src/admission/limit.js';
 import { connect } from '../../../src/redis/connect.js';
@@ -15,7 +16,7 @@ const token = keys.token('batched');
 
 let server: RedisServer;
 let admission: Admission;
-let redis: ReturnType<typeof connect>;
+let redis: Redis;
 let batchSizes: number[];
 let storeErrors: StoreErrorKind[];
 let deniedLocally: number;
@@ -261,6 +262,56 @@ describe('faults of Redis', () => {
     server.thaw();
     expect(await untilSettled(askName, 'admitted')).toBeLessThan(1000);
     expect(admission.breakerState).toBe('closed');
+  });
+
+  test('frozen: what was sent before, and waits behind what came later, is told at its own deadline', async () => {
+    await restart({ commandTimeoutMs: 1000 });
+    await ask();
+    server.freeze();
+    const told: string[] = [];
+    const submit = (name: string, waitingSinceMs: number): void =>
+      admission.submit(
+        ticketOf({ tokenKey: token }, ({ code }) => told.push(`${name} ${nameOf(code)}`), waitingSinceMs),
+      );
+    const turn = (): Promise<void> => new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+    submit('first of two in flight', 0);
+    await turn();
+    submit('second', 0);
+    await turn();
+    // As of a record that moved: it was sent half a deadline ago.
+    submit('sent again', performance.now() - 500);
+    await until(() => told.length === 3);
+    expect(told).toEqual([
+      'sent again storeUnavailable',
+      'first of two in flight storeUnavailable',
+      'second storeUnavailable',
+    ]);
+  });
+
+  test('frozen: a batch that was given up holds nobody, whatever comes of it', async () => {
+    const carrier = serverCarrier(redis);
+    const batches: TicketBatch[] = [];
+    const newBatch = (): TicketBatch => {
+      const batch = carrier.newBatch();
+      batches.push(batch);
+      return batch;
+    };
+    await ask();
+    const gate = new Admission({
+      carrier: { ...carrier, newBatch },
+      queueMax: 10,
+      commandTimeoutMs: 100,
+      observer: { batchAnswered: () => {}, storeFailed: () => {}, deniedLocally: () => {} },
+    });
+    server.freeze();
+    const told: string[] = [];
+    gate.submit(ticketOf({ tokenKey: token }, ({ code }) => told.push(nameOf(code))));
+    await until(() => told.length === 1);
+    expect(batches.map(({ tickets }) => tickets.length)).toEqual([0]);
+    gate.close();
+    server.thaw();
+    await ask();
+    expect(told).toEqual(['storeUnavailable']);
   });
 
   test('killed: refused at once, and admitted within a second of its return', async () => {
