@@ -77,7 +77,7 @@ describe('records', () => {
       })),
       now,
     );
-    const expected = versions.map((version) => (version === 0 ? 'moved' : 'admitted'));
+    const expected: string[] = versions.map((version) => (version === 0 ? 'moved' : 'admitted'));
     // Two of three units were left.
     expected[expected.lastIndexOf('admitted', -2)] = 'limited';
     expected[expected.length - 1] = 'limited';
