@@ -37,6 +37,11 @@ export const faults: readonly Fault[] = [
     end: ({ redisLink }) => redisLink.fail({ kind: 'none' }),
   },
   {
+    name: 'connections to Redis cut within an answer',
+    begin: ({ redisLink }) => redisLink.fail({ kind: 'cut-after', bytes: 3 }),
+    end: ({ redisLink }) => redisLink.fail({ kind: 'none' }),
+  },
+  {
     name: 'connections to the upstream reset',
     begin: ({ upstreamLink }) => upstreamLink.fail({ kind: 'reset' }),
     end: ({ upstreamLink }) => upstreamLink.fail({ kind: 'none' }),

@@ -14,13 +14,22 @@ import {
 import { trendOf } from './trend.js';
 
 const random = randomFrom(7);
-/** Samples every 20 s for 30 minutes: memory that grows so many MiB an hour, with some noise, in MiB, after a steep start. */
-function grown(perHour: number, noise: number): Growth {
+/**
+ * Samples every 20 s for 30 minutes: memory that grows so many MiB an hour, with some noise, in MiB, after a steep start,
+ * and by so many MiB at once at each of some seconds.
+ */
+function grown(perHour: number, noise: number, stepMiB = 0, stepsAtS: readonly number[] = []): Growth {
   const samples = Array.from({ length: 90 }, (_, at) => {
     const atS = at * 20;
     const warmingUp = Math.min(atS, 500) / 20;
-    const residentBytes = (100 + warmingUp + (perHour * atS) / 3600 + noise * (random() - 0.5)) * 2 ** 20;
-    return { atS, residentBytes, heapBytes: residentBytes / 3, outsideBytes: residentBytes / 3 };
+    const steps = stepMiB * stepsAtS.filter((stepAtS) => atS >= stepAtS).length;
+    const residentBytes = (100 + warmingUp + steps + (perHour * atS) / 3600 + noise * (random() - 0.5)) * 2 ** 20;
+    return {
+      atS,
+      residentBytes: 2 * residentBytes,
+      heapBytes: residentBytes / 3,
+      outsideBytes: (2 * residentBytes) / 3,
+    };
   });
   return growthOf({ pid: 1, role: 'worker', samples }, warmUpS(1800));
 }
@@ -40,6 +49,14 @@ describe('the slope of memory', () => {
     expect(judgeGrowth(grown(0.5, 0.2), 900).verdict).toBe('met');
     expect(judgeGrowth(grown(5, 1), 900).verdict).toBe('missed');
     expect(judgeGrowth(grown(1.5, 0.1), 900).verdict).toBe('missed');
+  });
+
+  test('misses the target by what is lost with each fault, and not by one height that is reached once', () => {
+    expect(judgeGrowth(grown(0, 0.3, 2, [1200]), 900)).toMatchObject({ verdict: 'met' });
+    expect(Math.abs(grown(0, 0.3, 2, [1200]).step[0] - 1200)).toBeLessThanOrEqual(20);
+    expect(grown(1.5, 0.1).step).toEqual([900, 0]);
+    expect(judgeGrowth(grown(0, 0.3, 0.5, [950, 1250, 1550]), 900).verdict).toBe('missed');
+    expect(judgeGrowth(grown(1.5, 0.1, 2, [1400]), 900).verdict).toBe('missed');
   });
 
   test('is not judged by a run that is too short', () => {

@@ -2,7 +2,7 @@
 import type { Call } from './history.js';
 import type { Standstill } from './soak-bystander.js';
 import type { LoopDelay, MemorySample, WatchedProcess } from './soak-watch.js';
-import { type Trend, trendOf } from './trend.js';
+import { type Trend, trendOf, withoutLargestStep } from './trend.js';
 
 export type Verdict = 'met' | 'missed' | 'not judged';
 
@@ -40,6 +40,8 @@ export interface Growth {
   readonly held: readonly [number, number];
   /** MiB an hour after the warm-up, with the bounds of a confidence of 95 %. */
   readonly heldPerHour: Trend | undefined;
+  /** Its largest step, which is not in `heldPerHour`: second and MiB, 0 where there is none. */
+  readonly step: readonly [number, number];
   readonly residentPerHour: Trend | undefined;
   readonly heapPerHour: Trend | undefined;
   readonly outsideHeapPerHour: Trend | undefined;
@@ -62,9 +64,13 @@ export function growthOf({ pid, role, samples }: WatchedProcess, warmS: number):
     const [first, last] = [warm[0], warm.at(-1)];
     return [mebibytes(first === undefined ? 0 : bytes(first)), mebibytes(last === undefined ? 0 : bytes(last))];
   };
+  const points = (bytes: (sample: MemorySample) => number) =>
+    warm.map((sample) => [sample.atS / 3600, bytes(sample) / 2 ** 20] as const);
+  // A fault makes requests wait, and their buffers take what the allocator keeps from then on: once, to the most there
+  // ever was. What is lost with each fault, or with each request, is not one step.
+  const steady = withoutLargestStep(points(heldBytes));
   const trend = (bytes: (sample: MemorySample) => number): Trend | undefined => {
-    const found = trendOf(warm.map((sample) => [sample.atS / 3600, bytes(sample) / 2 ** 20]));
-    return found && { slope: rounded(found.slope), low: rounded(found.low), high: rounded(found.high) };
+    return roundedTrend(trendOf(points(bytes)));
   };
   return {
     pid,
@@ -73,7 +79,8 @@ export function growthOf({ pid, role, samples }: WatchedProcess, warmS: number):
     heap: ends((sample) => sample.heapBytes),
     outsideHeap: ends((sample) => sample.outsideBytes),
     held: ends(heldBytes),
-    heldPerHour: trend(heldBytes),
+    heldPerHour: roundedTrend(trendOf(steady.points)),
+    step: [Math.round(warm[steady.step.at]?.atS ?? 0), rounded(steady.step.height)],
     residentPerHour: trend((sample) => sample.residentBytes),
     heapPerHour: trend((sample) => sample.heapBytes),
     outsideHeapPerHour: trend((sample) => sample.outsideBytes),
@@ -90,20 +97,26 @@ export function growthOf({ pid, role, samples }: WatchedProcess, warmS: number):
  * Met: the slope is below the target. Missed: it is not, and is a slope at all (its lower bound is above zero). Else it
  * lies within the noise of a run of this length.
  */
-export function judgeGrowth({ role, pid, heldPerHour: found }: Growth, judgedS: number): Judged {
+export function judgeGrowth({ role, pid, heldPerHour: found, step }: Growth, judgedS: number): Judged {
   const target = `${role} ${pid}: what it holds grows by less than ${slopeMaxMiBPerHour} MiB an hour`;
   if (found === undefined || judgedS < slopeJudgedFromS) {
     return { target, verdict: 'not judged', found: `${Math.round(judgedS)} s after the warm-up are too short` };
   }
   const { slope, low, high } = found;
+  const [atS, height] = step;
+  const besides = height === 0 ? '' : `, besides ${height} MiB once at ${atS} s`;
   const verdict = slope < slopeMaxMiBPerHour ? 'met' : low > 0 ? 'missed' : 'not judged';
-  return { target, verdict, found: `${slope} (${low} to ${high}) MiB an hour` };
+  return {
+    target,
+    verdict,
+    found: `${slope} (${low} to ${high}) MiB an hour${besides}`,
+  };
 }
 
 /** `witnessP99Ms`: the same of a process that does next to nothing; is that late too, it is the machine. */
 export function judgeLoop({ pid, p99Ms, maxMs }: LoopDelay, witnessP99Ms: number): Judged {
   const target = `${pid}: the event loop's delay is below ${loopP99MaxMs} ms at p99 outside the faults`;
-  const found = `p99 ${rounded(p99Ms)}, longest ${rounded(maxMs)} ms; of a process beside it p99 ${witnessP99Ms} ms`;
+  const found = `p99 ${rounded(p99Ms)}, longest ${rounded(maxMs)} ms; of a process beside it p99 ${rounded(witnessP99Ms)} ms`;
   const verdict = p99Ms < loopP99MaxMs ? 'met' : witnessP99Ms < loopP99MaxMs ? 'missed' : 'not judged';
   return { target, verdict, found };
 }
@@ -138,6 +151,10 @@ export function judgeAnswers(
 function touches({ startedAtMs, tookMs }: Call, { fromMs, toMs }: Standstill): boolean {
   const from = performance.timeOrigin + startedAtMs;
   return from <= toMs + feltMs && from + tookMs >= fromMs;
+}
+
+function roundedTrend(found: Trend | undefined): Trend | undefined {
+  return found && { slope: rounded(found.slope), low: rounded(found.low), high: rounded(found.high) };
 }
 
 function mebibytes(bytes: number): number {
