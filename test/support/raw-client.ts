@@ -30,7 +30,7 @@ export interface RawResult {
 export interface RawExchangeOptions {
   /** Byte offsets: the pieces go out as separate writes, 60 ms apart. */
   readonly splitAt?: readonly number[];
-  /** The exchange ends at the latest after this time, ms (15,000). */
+  /** The exchange ends at the latest after this time, ms (60,000). */
   readonly timeoutMs?: number;
   /** After the first final answer, stay this long for a second one or the close, ms (0). */
   readonly lingerMs?: number;
@@ -72,7 +72,7 @@ export function rawExchange(
       socket.destroy();
       resolve({ ...parseResponses(Buffer.concat(chunks), method, closed), closed });
     };
-    timers.add(setTimeout(finish, options.timeoutMs ?? 15_000));
+    timers.add(setTimeout(finish, options.timeoutMs ?? 60_000));
     socket.on('error', () => {}); // 'close' follows
     socket.on('end', () => {
       closed = true;
