@@ -136,11 +136,14 @@ export class Exchange extends RequestState implements AdmissionTicket, RelayedRe
     this.#relay?.abort();
     const rendered = renderDenial(denial);
     const body = rendered.before + this.requestId + rendered.after;
+    // A request id is ASCII.
+    const bytes = rendered.bytes + this.requestId.length;
     // A refusal by a limit gets its Retry-After with the limit's headers.
     const waitS = this.retryMs > 0 && this.limitIndex < 0 ? retryAfterS(this.retryMs) : denial.retryAfterS;
     const fields = waitS > 0 ? `${rendered.fields}\r\nRetry-After: ${waitS}` : rendered.fields;
     const { status, slug } = denial.problem;
-    this.answer(status, slug, 'application/problem+json', body, close, fields + this.refusalFields(status, body));
+    const allFields = fields + this.refusalFields(status, body);
+    this.answer(status, slug, 'application/problem+json', body, bytes, close, allFields);
   }
 
   /** Further fields of a refusal, each begun by CR LF; the verify plane has some. */
@@ -153,8 +156,16 @@ export class Exchange extends RequestState implements AdmissionTicket, RelayedRe
     return status;
   }
 
-  /** Answers `text` with the limit fields and `fields`, each begun by CR LF. '' is no content type. */
-  answer(status: number, outcome: string, contentType: string, text: string, close: boolean, fields: string): void {
+  /** Answers `text` of `bytes` with the limit fields and `fields`, each begun by CR LF. '' is no content type. */
+  answer(
+    status: number,
+    outcome: string,
+    contentType: string,
+    text: string,
+    bytes: number,
+    close: boolean,
+    fields: string,
+  ): void {
     if (this.over) return;
     const { res, head } = this;
     const closing = close || this.closesConnection;
@@ -166,6 +177,7 @@ export class Exchange extends RequestState implements AdmissionTicket, RelayedRe
       status: this.statusSent(status),
       fields: `${this.requestId}${type}\r\nCache-Control: no-store${fields}${this.#owner.limitFields(this)}`,
       text,
+      bytes,
       toHead,
       closing,
       connection: head.connection,

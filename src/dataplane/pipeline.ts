@@ -270,7 +270,8 @@ export class Pipeline implements ExchangeOwner, ForeignTokenOwner {
     const { pending, token, tenant } = exchange;
     if (pending !== undefined) return this.#refuse(exchange, pending);
     if (token === undefined || tenant === undefined) return this.#refuse(exchange, storeAway);
-    exchange.answer(200, 'ok', 'application/json', describeSelf(token, tenant, exchange), false, '');
+    const text = describeSelf(token, tenant, exchange);
+    exchange.answer(200, 'ok', 'application/json', text, Buffer.byteLength(text), false, '');
   }
 
   #decideAgain(exchange: Exchange, verdict: Verdict): void {

@@ -52,7 +52,7 @@ export class VerifyExchange extends Exchange {
       fields += token.identityFields;
       if (isSigned) fields += `\r\n${this.digestHeader}: ${this.bodySha256Hex}`;
     }
-    this.answer(200, 'ok', '', '', false, fields);
+    this.answer(200, 'ok', '', '', 0, false, fields);
   }
 
   /** What is wrong with the original request is no reason to close the connection to the proxy. */

@@ -18,6 +18,8 @@ export interface WholeAnswer {
   /** Value of `X-Request-Id` with all further fields, each begun by CR LF. */
   readonly fields: string;
   readonly text: string;
+  /** Of the text, in bytes. */
+  readonly bytes: number;
   /** To a HEAD request: the text is announced, not sent. */
   readonly toHead: boolean;
   /** The connection ends with it. */
@@ -47,17 +49,17 @@ let bytesSent = 0;
 
 const writeCorked = (): void => {
   if (corked === undefined) return;
-  const { res, status, fields, text, toHead, closing, connection } = corked;
+  const { res, status, fields, text, bytes, toHead, closing, connection } = corked;
   res.writeStatus(`${statusLine(status)}\r\nX-Request-Id: ${fields}`);
   // An empty text is the same answer to HEAD as to any other method.
-  if (!toHead || text === '') {
-    bytesSent = text === '' ? 0 : Buffer.byteLength(text);
+  if (!toHead || bytes === 0) {
+    bytesSent = bytes;
     endWhole(res, text, closing, connection);
   } else if (closing) {
     res.writeHeader('Connection', 'close');
-    res.tryEnd('', Buffer.byteLength(text));
+    res.tryEnd('', bytes);
   } else {
-    res.writeHeader('Content-Length', String(Buffer.byteLength(text)));
+    res.writeHeader('Content-Length', String(bytes));
     res.endWithoutBody();
   }
 };

@@ -13,6 +13,8 @@ export interface RenderedDenial {
   /** Body up to the request id, and after it. */
   readonly before: string;
   readonly after: string;
+  /** Of both, in bytes. */
+  readonly bytes: number;
   /** `WWW-Authenticate` and `Allow` where the denial has them, each begun by CR LF. */
   readonly fields: string;
 }
@@ -30,10 +32,13 @@ export function renderDenial(denial: Denial): RenderedDenial {
     status: problem.status,
     detail,
   });
+  const before = `${body.slice(0, -1)},"instance":"`;
+  const after = '"}';
   const fresh: RenderedDenial = {
     statusLine: statusLine(problem.status),
-    before: `${body.slice(0, -1)},"instance":"`,
-    after: '"}',
+    before,
+    after,
+    bytes: Buffer.byteLength(before + after),
     fields: challengeOf(denial) + (denial.allow === '' ? '' : `\r\nAllow: ${denial.allow}`),
   };
   rendered.set(denial, fresh);
