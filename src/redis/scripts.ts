@@ -6,7 +6,9 @@
  * TypeScript states the same lists, and a header that disagrees stops the start: a script and its caller cannot drift.
  * Lines `-- include lib/<file>` are replaced by that file (pure functions only).
  */
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { EncodedCommand } from './encoded-command.js';
 import type { RedisConnection } from './target.js';
 
 const headerFields = ['purpose', 'keys', 'argv', 'reply', 'writes', 'complexity', 'cluster'] as const;
@@ -74,26 +76,27 @@ function listOf(value: string): string[] {
 }
 
 /** Runs one script: `keys` and `args` in the order of its contract. The reply's shape is in the script's header. */
-export type RunScript = (keys: readonly string[], args: readonly (string | number | Buffer)[]) => Promise<unknown>;
+export type RunScript = (keys: readonly string[], args: ScriptArguments) => Promise<unknown>;
+
+type ScriptArguments = readonly (string | number | Buffer)[];
 
 /**
- * Binds a script to a connection. EVALSHA first; a server that lost its scripts (restart, SCRIPT FLUSH) answers
- * NOSCRIPT without having run anything, and ioredis sends the whole script then. `replies` says how strings come back.
+ * Binds a script to a connection: EVALSHA, and with the whole script where the server has not got it (a new one, a restart,
+ * SCRIPT FLUSH): that one answers NOSCRIPT and has run nothing. `replies` says how strings come back.
  */
 export function bindScript(redis: RedisConnection, script: Script, replies: 'text' | 'binary' = 'text'): RunScript {
-  const command = `tk_${script.name.replaceAll('-', '_')}`;
-  redis.defineCommand(command, { lua: script.source });
-  const method = replies === 'text' ? command : `${command}Buffer`;
-  const run = (redis as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>)[method];
-  if (run === undefined) throw new Error(`ioredis did not define ${method}`);
-  const call: RunScript = (scriptKeys, args) => run.call(redis, scriptKeys.length, ...scriptKeys, ...args);
+  const sha = createHash('sha1').update(script.source).digest('hex');
+  const options = { replyEncoding: replies === 'text' ? ('utf8' as const) : null };
+  const send = (name: string, first: string, scriptKeys: readonly string[], args: ScriptArguments): Promise<unknown> =>
+    redis.sendCommand(
+      new EncodedCommand(name, [first, scriptKeys.length, ...scriptKeys, ...args], options),
+    ) as Promise<unknown>;
   return async (scriptKeys, args) => {
     try {
-      return await call(scriptKeys, args);
+      return await send('evalsha', sha, scriptKeys, args);
     } catch (error) {
-      // ioredis tried twice already, but the scripts may be flushed between its tries. Nothing has run.
-      if (error instanceof Error && error.message.startsWith('NOSCRIPT')) return call(scriptKeys, args);
-      throw error;
+      if (!(error instanceof Error && error.message.startsWith('NOSCRIPT'))) throw error;
+      return send('eval', script.source, scriptKeys, args);
     }
   };
 }
