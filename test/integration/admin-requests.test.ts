@@ -1,4 +1,4 @@
-import { Ajv2020 } from 'ajv/dist/2020.js';
+import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js';
 import { createHash, randomUUID } from 'node:crypto';
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -207,6 +207,10 @@ describe('whatever is sent', () => {
   /** Would end the rig, or what other tests build on. */
   const spared = new Set(['login', 'logout', 'changeMyPassword']);
 
+  const ajv = new Ajv2020({ strict: false, validateFormats: false });
+  /** By route and status: to compile one takes longer than to ask. */
+  const validators = new Map<string, ValidateFunction>();
+
   /** Holds an answer against what the document says of its route and status. */
   function promised({ id, answers }: Route, { status, json }: Asked): void {
     const { content } = answers[status] ?? answers.default ?? {};
@@ -214,7 +218,9 @@ describe('whatever is sent', () => {
     if (media === undefined) throw new Error(`the document of ${id} has no ${status}`);
     const refusals = answers.default?.description.split(/\D+/).map(Number);
     if (status >= 400) expect([id, refusals]).toEqual([id, expect.arrayContaining([status])]);
-    const validate = new Ajv2020({ strict: false, validateFormats: false }).compile(resolve(media.schema, document));
+    const key = `${id} ${status}`;
+    const validate = validators.get(key) ?? ajv.compile(resolve(media.schema, document));
+    validators.set(key, validate);
     expect([id, status, json, validate(json), validate.errors]).toEqual([id, status, json, true, null]);
   }
 
