@@ -28,6 +28,8 @@ export class ByteQueue {
   #parts: Part[] = [];
   /** Bytes in the queue. */
   length = 0;
+  /** What they take: a block is one, however little of it is used. */
+  memoryBytes = 0;
 
   /** Takes a copy of `bytes`. */
   push(bytes: ArrayBuffer): void {
@@ -54,6 +56,7 @@ export class ByteQueue {
     const part = this.#parts.shift();
     if (part === undefined) return undefined;
     this.length -= part.used;
+    this.memoryBytes -= part.memory.length;
     return release(part);
   }
 
@@ -62,6 +65,7 @@ export class ByteQueue {
     const pieces = this.#parts.map(release);
     this.#parts = [];
     this.length = 0;
+    this.memoryBytes = 0;
     return pieces.length === 1 ? (pieces[0] as Buffer) : Buffer.concat(pieces);
   }
 
@@ -70,11 +74,13 @@ export class ByteQueue {
     for (const { memory } of this.#parts) giveBlock(memory);
     this.#parts = [];
     this.length = 0;
+    this.memoryBytes = 0;
   }
 
   #add(memory: Buffer, source: Uint8Array, from: number): void {
     const piece = source.subarray(from, from + memory.length);
     memory.set(piece, 0);
+    this.memoryBytes += memory.length;
     this.#parts.push({ memory, used: piece.length });
   }
 }

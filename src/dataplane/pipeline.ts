@@ -306,7 +306,9 @@ export class Pipeline implements ExchangeOwner, ForeignTokenOwner {
     const { upstream } = this.#parts;
     if (upstream === undefined) throw new Error('a request is to be forwarded and there is no upstream');
     const relay = exchange.startRelay();
-    relay.follow(upstream.send(upstreamRequest(exchange), relay));
+    const call = upstream.send(upstreamRequest(exchange), relay);
+    relay.follow(call);
+    exchange.body?.follow(call);
   }
 
   /** A refusal in a macrotask of its own already (a reply of Redis). */

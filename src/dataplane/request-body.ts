@@ -14,8 +14,9 @@ import { Readable } from 'node:stream';
 import { deny, type Denial } from '../core/problems.js';
 import type { BodyCollector } from '../credential/signed-body.js';
 import { chunkedLength } from '../http/request-head.js';
+import type { UpstreamCall } from '../upstream/call.js';
 import type { HttpResponse } from './binding.js';
-import type { BodyBudget } from './body-budget.js';
+import type { BodyBudget, FlowingBody } from './body-budget.js';
 import { ByteQueue } from './byte-queue.js';
 
 export const bodyTooLarge = deny('body-too-large', 'The body is larger than this service accepts.');
@@ -27,7 +28,7 @@ const streamHighWaterMark = 256 * 1024;
 /** Bytes that may come of one body after its client was paused. */
 const queuedBytesMax = 64 * 1024 * 1024;
 
-export class RequestBody {
+export class RequestBody implements FlowingBody {
   readonly #res: HttpResponse;
   /** Declared length in bytes, {@link chunkedLength} when it is not known. */
   readonly declared: number;
@@ -47,6 +48,8 @@ export class RequestBody {
   #collector: BodyCollector | undefined;
   #onTooLarge: (() => void) | undefined;
   #stream: UploadStream | undefined;
+  /** What sends the stream. */
+  #call: UpstreamCall | undefined;
   #discards = false;
   #onComplete: (() => void) | undefined;
 
@@ -105,6 +108,17 @@ export class RequestBody {
     }
     this.#stream = new UploadStream(this);
     return this.#stream;
+  }
+
+  /** The call that sends what {@link toUpstream} gave out. */
+  follow(call: UpstreamCall): void {
+    if (this.#stream === undefined) return;
+    this.#call = call;
+    this.#budget.flows(this);
+  }
+
+  recount(): void {
+    this.#account();
   }
 
   /** Lets the rest arrive and forgets it: the answer is already decided. `onComplete` is called at the last byte. */
@@ -174,7 +188,9 @@ export class RequestBody {
 
   /** Tells the budget what is held now; answers whether that is more than before. */
   #account(): boolean {
-    const held = this.#queue.length + this.#lentBytes + (this.#collector?.bytes ?? 0);
+    let held = this.#queue.memoryBytes + this.#lentBytes + (this.#collector?.bytes ?? 0);
+    // An upstream that keeps up has taken all of it by now.
+    if (this.#stream !== undefined) held += this.#stream.readableLength + (this.#call?.unsentBytes ?? 0);
     const change = held - this.#heldBytes;
     if (change === 0) return false;
     this.#heldBytes = held;
@@ -193,8 +209,12 @@ export class RequestBody {
     this.#onTooLarge = undefined;
     this.#queue.clear();
     this.#collector = undefined;
-    this.#stream?.destroy();
+    if (this.#stream !== undefined) {
+      this.#stream.destroy();
+      this.#budget.flowed(this);
+    }
     this.#stream = undefined;
+    this.#call = undefined;
     this.#lentBytes = 0;
     this.#account();
   }

@@ -35,6 +35,8 @@ export interface UpstreamSink {
 }
 
 export interface UpstreamCall {
+  /** Bytes of the request that wait for the connection to take them, those left in its stream aside. */
+  readonly unsentBytes: number;
   /** Stops everything; the sink hears nothing more. */
   abort(): void;
   resume(): void;

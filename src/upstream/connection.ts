@@ -122,6 +122,10 @@ export class Connection implements Carrier, UploadOwner {
     call?.fail(denial);
   }
 
+  get unsentBytes(): number {
+    return this.#socket.writableLength;
+  }
+
   resume(): void {
     if (!this.#isPaused) return;
     this.#isPaused = false;

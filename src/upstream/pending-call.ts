@@ -5,6 +5,8 @@ import type { UpstreamCall, UpstreamRequest, UpstreamSink } from './call.js';
 
 /** What carries the request for now. */
 export interface Carrier {
+  /** Bytes given to the connection that the kernel has not taken. */
+  readonly unsentBytes: number;
   /** The request is given up: the connection can carry no other one after it. */
   destroy(): void;
   resume(): void;
@@ -45,6 +47,10 @@ export class PendingCall implements UpstreamCall {
     const { carrier } = this;
     if (carrier === undefined) this.#owner.forget(this);
     else carrier.destroy();
+  }
+
+  get unsentBytes(): number {
+    return this.carrier?.unsentBytes ?? 0;
   }
 
   resume(): void {

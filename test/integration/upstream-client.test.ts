@@ -326,6 +326,31 @@ describe('requests', () => {
     expect(server.received[0]?.toString()).not.toContain('GET ');
   });
 
+  test('tell how much of a body the connection holds, until the upstream reads on', async () => {
+    let reading: Socket | undefined;
+    const server = createServer((socket) => {
+      socket.on('error', () => {});
+      socket.once('data', () => {
+        socket.pause();
+        reading = socket;
+      });
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    cleanups.push(() => server.close());
+    const client = clientTo([`http://127.0.0.1:${(server.address() as AddressInfo).port}`]);
+    const body = new PassThrough();
+    const { call } = send(client, { method: 'PUT', body, bodyLength: 64 * 2 ** 20 });
+    await until(() => reading !== undefined);
+    expect(call.unsentBytes).toBe(0);
+    // More than the kernel takes of it.
+    body.write(Buffer.alloc(32 * 2 ** 20));
+    await until(() => call.unsentBytes > 0);
+    reading?.resume();
+    await until(() => call.unsentBytes === 0);
+    call.abort();
+    expect(call.unsentBytes).toBe(0);
+  });
+
   test('fail, all of them, when the client is closed', async () => {
     const server = await rawServer(() => undefined);
     const client = startClient([server.url], { connectionsMax: 1 });

@@ -18,7 +18,7 @@ export const capacity = {
     'Capacity',
     268_435_456,
     [1_048_576, 68_719_476_736],
-    'Bytes of request bodies held in memory at once, per worker: signed ones whose digest is not known yet, and uploads that come faster than the upstream takes them. A body beyond gets 503 `overloaded`.',
+    'Bytes of request bodies held in memory at once, per worker: signed ones whose digest is not known yet (which may take up to twice as much while they grow), and uploads that come faster than the upstream takes them, wherever they wait, up to the buffers of the kernel. A body beyond gets 503 `overloaded`.',
   ),
   eventLoopLagMaxMs: integer(
     'Capacity',
