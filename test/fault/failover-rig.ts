@@ -12,6 +12,7 @@ import { loadConfig } from '../../src/config/load.js';
 import { minReplicas, redisSettings } from '../../src/config/require.js';
 import { connectOrFail } from '../../src/redis/connect.js';
 import { Store, StoreUnavailableError } from '../../src/redis/store.js';
+import type { RedisConnection, RedisTarget } from '../../src/redis/target.js';
 import { parseTenantDraft } from '../../src/tenant/draft.js';
 import { TenantRepository } from '../../src/tenant/repository.js';
 import { type IssuedSecret, TokenRepository } from '../../src/token/repository.js';
@@ -77,7 +78,7 @@ export async function startFailoverRig(
   const config = loadConfig({ env: whole });
   const opened: Store[] = [];
   const open = async (): Promise<Repositories> => {
-    const store = new Store(await connectOrFail(redisSettings(config)), { redisMinReplicas: minReplicas(config) });
+    const store = new Store(await connected(redisSettings(config)), { redisMinReplicas: minReplicas(config) });
     opened.push(store);
     return {
       store,
@@ -217,6 +218,17 @@ export async function startFailoverRig(
       rmSync(dir, { recursive: true, force: true });
     },
   };
+}
+
+/** A command gives up after 3 s; a machine that stands still may need several. */
+async function connected(target: RedisTarget): Promise<RedisConnection> {
+  for (let attempts = 10; ; attempts -= 1) {
+    try {
+      return await connectOrFail(target);
+    } catch (error) {
+      if (attempts === 1) throw error;
+    }
+  }
 }
 
 /** What stands in the log of every primary. */
