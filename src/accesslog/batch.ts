@@ -68,10 +68,9 @@ export function encodeBatch(entries: readonly LogEntry[], gaps: readonly Gap[], 
   const indexKeys: string[] = [];
   for (const { place, tenant, day, count, oldestMs, tokens } of streams.all) {
     const dayText = dayName(day);
-    const streamKey = keys.log(tenant, dayText);
-    streamKeys.push(streamKey);
+    streamKeys.push(keys.log(tenant, dayText));
     totalsKeys.push(keys.logTotals(tenant, dayText));
-    const first = target.records.take(streamKey, day, count);
+    const first = target.records.take(tenant, day, count);
     const expireAt = dayExpiresAt(day, target.retentionDays);
     text.addStream(expireAt, target.records.writer, first, count, oldestMs, places.find(tenant, ''));
     for (const tokenId of tokens) {
@@ -170,8 +169,8 @@ export class RecordNumbers {
     this.writer = writer;
   }
 
-  /** The first of `count` numbers for records of a stream. */
-  take(streamKey: string, day: number, count: number): number {
+  /** The first of `count` numbers for records in the stream of a tenant and day. */
+  take(tenant: string, day: number, count: number): number {
     let ofDay = this.#byDay.get(day);
     if (ofDay === undefined) {
       ofDay = new Map();
@@ -180,8 +179,8 @@ export class RecordNumbers {
         if (other <= day - numberedDays) this.#byDay.delete(other);
       }
     }
-    const last = ofDay.get(streamKey) ?? 0;
-    ofDay.set(streamKey, last + count);
+    const last = ofDay.get(tenant) ?? 0;
+    ofDay.set(tenant, last + count);
     return last + 1;
   }
 }

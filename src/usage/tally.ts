@@ -92,8 +92,11 @@ function increase<Name extends string | number>(counts: Counts<Name>, name: Name
 }
 
 function addAll<Name extends string | number>(counts: Counts<Name>, more: Counts<Name>): void {
-  if (counts.length === 0) counts.push(...more);
-  else for (let at = 0; at < more.length; at += 2) increase(counts, more[at] as Name, more[at + 1] as number);
+  const isEmpty = counts.length === 0;
+  for (let at = 0; at < more.length; at += 2) {
+    if (isEmpty) counts.push(more[at] as Name, more[at + 1] as number);
+    else increase(counts, more[at] as Name, more[at + 1] as number);
+  }
 }
 
 /** The tallies of one batch. */
@@ -102,36 +105,36 @@ export class TallyTable {
 
   /** Counts a request of a known token of a known tenant. */
   add(call: Call, isCall: boolean): void {
-    const hour = Math.floor(call.timeMs / hourMs);
-    let tally = this.#byToken.get(call.tokenId);
-    if (tally === undefined) {
-      tally = new Tally(call.tenant, call.tokenId, hour);
-      this.#byToken.set(call.tokenId, tally);
-    }
-    while (tally.hour !== hour) {
-      tally.next ??= new Tally(call.tenant, call.tokenId, hour);
-      tally = tally.next;
-    }
-    tally.add(call, isCall);
+    tallyOf(this.#byToken, call.tokenId, call.tenant, call.tokenId, Math.floor(call.timeMs / hourMs)).add(call, isCall);
   }
 
   /** Those of the tokens, then those of their tenants. */
   finish(): Tally[] {
     const tallies: Tally[] = [];
-    const ofTenants = new Map<string, Tally>();
+    const byTenant = new Map<string, Tally>();
     for (const first of this.#byToken.values()) {
       for (let tally: Tally | undefined = first; tally !== undefined; tally = tally.next) {
         tallies.push(tally);
-        const name = `${tally.hour} ${tally.tenant}`;
-        let ofTenant = ofTenants.get(name);
-        if (ofTenant === undefined) {
-          ofTenant = new Tally(tally.tenant, '', tally.hour);
-          ofTenants.set(name, ofTenant);
-        }
-        ofTenant.merge(tally);
+        tallyOf(byTenant, tally.tenant, tally.tenant, '', tally.hour).merge(tally);
       }
     }
-    tallies.push(...ofTenants.values());
+    for (const first of byTenant.values()) {
+      for (let tally: Tally | undefined = first; tally !== undefined; tally = tally.next) tallies.push(tally);
+    }
     return tallies;
   }
+}
+
+/** The tally of an hour in the chain of `name`, which begins or grows with it. */
+function tallyOf(chains: Map<string, Tally>, name: string, tenant: string, tokenId: string, hour: number): Tally {
+  let tally = chains.get(name);
+  if (tally === undefined) {
+    tally = new Tally(tenant, tokenId, hour);
+    chains.set(name, tally);
+  }
+  while (tally.hour !== hour) {
+    tally.next ??= new Tally(tenant, tokenId, hour);
+    tally = tally.next;
+  }
+  return tally;
 }
