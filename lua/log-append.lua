@@ -8,7 +8,7 @@
 -- writes: sequence (86400 s), one XADD an entry (expires at its expireAt, trimmed to about maxEntries), totals (as the
 --   stream), recent (400 days; 512 bytes and what one batch adds), usage (400 days; at most 24 + 30 + 1 sums and 64
 --   routes), index (as the stream; about indexMax records of 12 bytes)
--- complexity: O(entries), 5 us each, and 5 us a token of the batch; the writer sends at most 200 entries
+-- complexity: O(entries), 5 us each, and 5 us a token or tenant of the batch; the writer sends at most 200 entries
 -- cluster: the keys of one batch belong to one group of tenants; on a single server all tenants are one group
 --
 -- batch is msgpack: {texts, streams, entries, gaps, uses, finds}. A place counts from 1: among the streams, the usage
