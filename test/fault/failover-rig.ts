@@ -14,6 +14,7 @@ import { connectOrFail } from '../../src/redis/connect.js';
 import { Store, StoreUnavailableError } from '../../src/redis/store.js';
 import type { RedisConnection, RedisTarget } from '../../src/redis/target.js';
 import { parseTenantDraft } from '../../src/tenant/draft.js';
+import { ConflictError } from '../../src/tenant/refusal.js';
 import { TenantRepository } from '../../src/tenant/repository.js';
 import { type IssuedSecret, TokenRepository } from '../../src/token/repository.js';
 import { call } from '../support/http-client.js';
@@ -100,9 +101,18 @@ export async function startFailoverRig(
   };
   const token = async (tenant: string, fields: object = {}, tokens = repositories.tokens): Promise<IssuedSecret> => {
     if (!known.has(tenant)) {
-      await new TenantRepository(tokens === repositories.tokens ? repositories.store : (await open()).store).create(
-        parseTenantDraft({ slug: tenant, name: tenant, maxTokens: 1000 }),
-      );
+      const { tenants } = tokens === repositories.tokens ? repositories : await open();
+      await until(async () => {
+        try {
+          await tenants.create(parseTenantDraft({ slug: tenant, name: tenant, maxTokens: 1000 }));
+          return true;
+        } catch (error) {
+          // It is there: made, and not confirmed, the time before.
+          if (error instanceof ConflictError) return true;
+          if (error instanceof StoreUnavailableError) return false;
+          throw error;
+        }
+      });
       known.add(tenant);
     }
     const draft = tokenDraft({ scopes: ['files'], rateLimit: { limit: 1_000_000 }, ...fields });
