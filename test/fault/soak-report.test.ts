@@ -5,10 +5,13 @@ import type { Call } from './history.js';
 import {
   type Growth,
   growthOf,
+  type Judged,
   judgeAnswers,
   judgeGrowth,
   judgeIdentities,
   judgeLoop,
+  outcomeOf,
+  type Verdict,
   warmUpS,
 } from './soak-report.js';
 import { trendOf } from './trend.js';
@@ -96,4 +99,13 @@ test('an event loop that is late misses the target, unless one that does nothing
   expect(judgeLoop({ pid: 1, p99Ms: 19.9, maxMs: 100 }, 11).verdict).toBe('met');
   expect(judgeLoop({ pid: 1, p99Ms: 20, maxMs: 20 }, 11).verdict).toBe('missed');
   expect(judgeLoop({ pid: 1, p99Ms: 60, maxMs: 90 }, 50).verdict).toBe('not judged');
+});
+
+test('a run is met only when every target is: what could not be judged has an exit code of its own', () => {
+  const judged = (...verdicts: Verdict[]): Judged[] => verdicts.map((verdict) => ({ target: '', verdict, found: '' }));
+  expect(outcomeOf(judged('met', 'met'))).toMatchObject({ exitCode: 0, text: expect.stringMatching(/^met: of 2/) });
+  expect(outcomeOf(judged('met', 'not judged')).text).toBe('not judged: of 2 targets 1 met, 0 missed, 1 not judged');
+  expect(outcomeOf(judged('met', 'not judged')).exitCode).toBe(2);
+  expect(outcomeOf(judged('not judged', 'missed')).exitCode).toBe(1);
+  expect(outcomeOf([]).exitCode).toBe(2);
 });

@@ -164,3 +164,13 @@ function mebibytes(bytes: number): number {
 export function rounded(value: number): number {
   return Math.round(value * 10) / 10;
 }
+
+/** What a run as a whole comes to. A target that could not be judged is not met: it is said, with an exit code of its own. */
+export function outcomeOf(judged: readonly Judged[]): { readonly text: string; readonly exitCode: 0 | 1 | 2 } {
+  const count = (wanted: Verdict): number => judged.filter(({ verdict }) => verdict === wanted).length;
+  const [met, missed, open] = [count('met'), count('missed'), count('not judged')];
+  const text = `of ${judged.length} targets ${met} met, ${missed} missed, ${open} not judged`;
+  if (missed > 0) return { text: `missed: ${text}`, exitCode: 1 };
+  if (open > 0 || met === 0) return { text: `not judged: ${text}`, exitCode: 2 };
+  return { text: `met: ${text}`, exitCode: 0 };
+}
