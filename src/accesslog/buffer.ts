@@ -4,7 +4,7 @@
  */
 import type { LogEntry } from './entry.js';
 
-/** Entries a batch: it holds Redis for 1 ms where tokens are few, for 3 ms where each entry has a token of its own. */
+/** Entries a batch: it holds Redis for 1 ms where tokens are few, for 3 to 5 ms where each entry has its own. */
 export const batchMax = 200;
 
 /** Tenants whose drops are told apart; those of further ones are counted under '' (no tenant). */
