@@ -67,22 +67,33 @@ function listenToCluster(
   return () => nodes.close();
 }
 
-/** How often a connection that only listens is asked whether it still stands, ms: else nobody would see that it does not. */
+/**
+ * How often a connection that only listens is asked whether it still stands, ms: else nobody would see that it does not.
+ * One whose subscription was not answered subscribes again.
+ */
 const askEveryMs = 2000;
 
 /** `hears` is told whether the connection would bring every announcement. */
 function listen(redis: Redis, changed: (subject: string) => void, hears: (yes: boolean) => void): void {
+  let isHeard = false;
+  const heard = (yes: boolean): void => {
+    isHeard = yes;
+    hears(yes);
+  };
+  const subscribe = (): void => {
+    redis.subscribe(changesChannel).then(
+      () => heard(true),
+      () => heard(false),
+    );
+  };
   const asking = setInterval(() => {
-    if (redis.status === 'ready') redis.ping().catch(() => {});
+    if (redis.status !== 'ready') return;
+    if (isHeard) redis.ping().catch(() => {});
+    else subscribe();
   }, askEveryMs);
   asking.unref();
   redis.once('end', () => clearInterval(asking));
-  redis.on('ready', () => {
-    redis.subscribe(changesChannel).then(
-      () => hears(true),
-      () => hears(false),
-    );
-  });
-  redis.on('close', () => hears(false));
+  redis.on('ready', subscribe);
+  redis.on('close', () => heard(false));
   redis.on('message', (_channel: string, subject: string) => changed(subject));
 }
