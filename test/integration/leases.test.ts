@@ -83,7 +83,9 @@ async function charged(limit = 1_000_000): Promise<number> {
 
 async function scriptCalls(): Promise<number> {
   const stats = await control.info('commandstats');
-  return [...stats.matchAll(/cmdstat_eval(?:sha)?:calls=(\d+)/g)].reduce((sum, match) => sum + Number(match[1]), 0);
+  const lines = stats.matchAll(/cmdstat_eval(?:sha)?:calls=(\d+)\S*failed_calls=(\d+)/g);
+  // NOSCRIPT fails: nothing has run.
+  return [...lines].reduce((sum, [, calls, failed]) => sum + Number(calls) - Number(failed), 0);
 }
 
 describe('a hot token', () => {

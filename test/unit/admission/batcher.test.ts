@@ -85,7 +85,9 @@ const remaining = async (): Promise<number> => (await ask({ cost: 0 })).remainin
 
 async function scriptCalls(): Promise<number> {
   const stats = await server.client().info('commandstats');
-  return [...stats.matchAll(/cmdstat_eval(?:sha)?:calls=(\d+)/g)].reduce((sum, match) => sum + Number(match[1]), 0);
+  const lines = stats.matchAll(/cmdstat_eval(?:sha)?:calls=(\d+)\S*failed_calls=(\d+)/g);
+  // NOSCRIPT fails: nothing has run.
+  return [...lines].reduce((sum, [, calls, failed]) => sum + Number(calls) - Number(failed), 0);
 }
 
 describe('batching', () => {
