@@ -34,6 +34,8 @@ function chartsOf(rows: readonly Row[]): Chart[] {
   const rates = [...new Set(rows.map((row) => row.rate))];
   return rates.flatMap((rate) => {
     const own = rows.filter((row) => row.rate === rate && row.figures !== undefined);
+    // One bar compares nothing.
+    if (own.length < 2) return [];
     const bars = (...names: (keyof Figures)[]): Bar[] =>
       own.map(({ scenario, figures }) => ({
         label: scenario,
