@@ -34,20 +34,12 @@ import {
 } from './ticket.js';
 import { type Denial, DenyCache, restate } from './deny-cache.js';
 import { type Lease, Leases } from './leases.js';
+import { type AdmissionGate, type AdmissionObserver, conclude, deliver } from './gate.js';
+import { TicketQueue } from './ticket-queue.js';
 
 const probeIntervalMs = 250;
 /** What a ticket that is sent has left of its deadline at least, ms. */
 const lastWaitMs = 50;
-
-/** Told what happens, for metrics. Must not throw. */
-export interface AdmissionObserver {
-  /** A batch was answered: how many tickets, and how long Redis took (monotonic ms). */
-  batchAnswered(size: number, durationMs: number): void;
-  /** A batch failed, or a record in it could not be decoded. */
-  storeFailed(kind: StoreErrorKind): void;
-  /** A ticket was refused by the deny cache. */
-  deniedLocally(): void;
-}
 
 /** Why a ticket is settled without Redis. */
 type LocalReason = VerdictCode | Denial | Lease;
@@ -67,22 +59,6 @@ export interface AdmissionOptions {
   readonly denials?: DenyCache;
   /** Leases of all that submit to the same place; without, an own. */
   readonly leases?: Leases;
-}
-
-/** What requests are handed to, and what others look at: {@link Admission}, or one for each node of a Cluster. */
-export interface AdmissionGate {
-  /** The id that the store must carry (its meta key); '' until the sidecar has learned it. */
-  installation: string;
-  readonly denials: DenyCache;
-  readonly leases: Leases;
-  /** For metrics and readiness. */
-  readonly breakerState: BreakerState;
-  /** Tickets waiting for a batch now. */
-  readonly waiting: number;
-  /** Takes a ticket; its `admissionSettled` is called once, in a later macrotask. */
-  submit(ticket: AdmissionTicket): void;
-  /** Gives up what waits and takes no more; batches in flight are still answered. Connections are the caller's. */
-  close(): void;
 }
 
 /** A batch in flight; reused when it has returned. */
@@ -110,11 +86,7 @@ export class Admission implements AdmissionGate {
   readonly #idle: Flight[] = [];
   readonly #verdict = blankVerdict();
 
-  // Tickets that wait for a batch: a ring, with the time each was submitted.
-  readonly #ring: (AdmissionTicket | undefined)[];
-  readonly #ringMs: Float64Array;
-  #first = 0;
-  #waiting = 0;
+  readonly #queue: TicketQueue;
 
   // Tickets that are settled without Redis soon; a code, a denial or a lease each.
   #localTickets: AdmissionTicket[] = [];
@@ -138,8 +110,7 @@ export class Admission implements AdmissionGate {
     this.#commandTimeoutMs = options.commandTimeoutMs;
     this.#batchSizeMax = options.batchSizeMax ?? 128;
     this.denials = options.denials ?? new DenyCache(10_000);
-    this.#ring = Array.from({ length: options.queueMax });
-    this.#ringMs = new Float64Array(options.queueMax);
+    this.#queue = new TicketQueue(options.queueMax);
     this.#inFlightMax = options.batchesInFlightMax ?? 2;
     this.leases = options.leases ?? new Leases((ticket) => this.submit(ticket));
     options.carrier.onConnected(() => {
@@ -157,7 +128,7 @@ export class Admission implements AdmissionGate {
 
   /** Tickets waiting for a batch now. */
   get waiting(): number {
-    return this.#waiting;
+    return this.#queue.length;
   }
 
   /** Takes a ticket; its `admissionSettled` is called once, in a later macrotask. */
@@ -180,22 +151,14 @@ export class Admission implements AdmissionGate {
 
   #enqueue(ticket: AdmissionTicket): void {
     if (!this.#turnScheduled) this.#scheduleTurn();
-    if (this.#waiting === this.#ring.length) {
+    if (this.#queue.isFull) {
       this.#settleLater(ticket, verdictCodes.overloaded);
     } else {
       if (ticket.waitingSinceMs === 0) ticket.waitingSinceMs = this.#turnStartedMs;
       // What was sent before waits behind tickets that came later, and its deadline before theirs.
       else this.#giveUpInTime(ticket.waitingSinceMs);
-      this.#push(ticket, ticket.waitingSinceMs);
+      this.#queue.push(ticket, ticket.waitingSinceMs);
     }
-  }
-
-  #push(ticket: AdmissionTicket, sinceMs: number): void {
-    let place = this.#first + this.#waiting;
-    if (place >= this.#ring.length) place -= this.#ring.length;
-    this.#ring[place] = ticket;
-    this.#ringMs[place] = sinceMs;
-    this.#waiting += 1;
   }
 
   /** Looks, at the deadline of what waits since `sinceMs`, for all whose time is over, should no batch have taken them. */
@@ -211,19 +174,10 @@ export class Admission implements AdmissionGate {
 
   #giveUpWhatIsLate(): void {
     this.#lateness = undefined;
-    const nowMs = performance.now();
-    let nextMs = Number.POSITIVE_INFINITY;
-    for (let left = this.#waiting; left > 0; left -= 1) {
-      const sinceMs = this.#ringMs[this.#first] as number;
-      const ticket = this.#shift();
-      if (nowMs - sinceMs >= this.#commandTimeoutMs) {
-        this.#settleLater(ticket, verdictCodes.storeUnavailable);
-        continue;
-      }
-      this.#push(ticket, sinceMs);
-      nextMs = Math.min(nextMs, sinceMs);
-    }
-    if (this.#waiting > 0) this.#giveUpInTime(nextMs);
+    const nextMs = this.#queue.takeWaitingSince(performance.now() - this.#commandTimeoutMs, (ticket) =>
+      this.#settleLater(ticket, verdictCodes.storeUnavailable),
+    );
+    if (this.#queue.length > 0) this.#giveUpInTime(nextMs);
   }
 
   /** Gives up what waits and takes no more; batches in flight are still answered. The connection is the caller's. */
@@ -236,7 +190,7 @@ export class Admission implements AdmissionGate {
 
   /** As `close`, but what waits is handed over instead. */
   release(): AdmissionTicket[] {
-    const tickets = Array.from({ length: this.#waiting }, () => this.#shift());
+    const tickets = Array.from({ length: this.#queue.length }, () => this.#queue.shift());
     this.close();
     return tickets;
   }
@@ -271,7 +225,7 @@ export class Admission implements AdmissionGate {
 
   /** Sends what waits as far as batches may be in flight. Settles nothing itself. */
   #sendWaiting(): void {
-    while (this.#waiting > 0 && this.#inFlight < this.#inFlightMax) {
+    while (this.#queue.length > 0 && this.#inFlight < this.#inFlightMax) {
       const nowMs = performance.now();
       const flight = this.#takeFlight();
       // A probe risks one ticket: the others need not wait for a server that is most likely still away.
@@ -292,9 +246,9 @@ export class Admission implements AdmissionGate {
   #fill(batch: TicketBatch, nowMs: number, sizeMax: number): number {
     batch.clear();
     let oldestMs = nowMs;
-    while (this.#waiting > 0 && batch.tickets.length < sizeMax) {
-      const submittedMs = this.#ringMs[this.#first] as number;
-      const ticket = this.#shift();
+    while (this.#queue.length > 0 && batch.tickets.length < sizeMax) {
+      const submittedMs = this.#queue.firstSinceMs;
+      const ticket = this.#queue.shift();
       if (ticket.cancelled) continue;
       if (nowMs - submittedMs > this.#commandTimeoutMs) {
         this.#settleLater(ticket, verdictCodes.storeUnavailable);
@@ -307,17 +261,9 @@ export class Admission implements AdmissionGate {
     return oldestMs;
   }
 
-  #shift(): AdmissionTicket {
-    const ticket = this.#ring[this.#first] as AdmissionTicket;
-    this.#ring[this.#first] = undefined;
-    this.#first = this.#first + 1 === this.#ring.length ? 0 : this.#first + 1;
-    this.#waiting -= 1;
-    return ticket;
-  }
-
   #probe(): void {
     const nowMs = performance.now();
-    if (this.#breaker.state === 'closed' || this.#waiting > 0 || !this.#breaker.allows(nowMs)) return;
+    if (this.#breaker.state === 'closed' || this.#queue.length > 0 || !this.#breaker.allows(nowMs)) return;
     const flight = this.#takeFlight();
     flight.batch.clear();
     this.#send(flight, nowMs, nowMs);
@@ -328,7 +274,7 @@ export class Admission implements AdmissionGate {
   }
 
   #giveUpWaiting(): void {
-    while (this.#waiting > 0) this.#settleLater(this.#shift(), verdictCodes.storeUnavailable);
+    while (this.#queue.length > 0) this.#settleLater(this.#queue.shift(), verdictCodes.storeUnavailable);
   }
 
   /** Its tickets are settled as `storeUnavailable` at the end of the turn. */
@@ -407,33 +353,5 @@ export class Admission implements AdmissionGate {
       restate(reason, nowMs, verdict);
     }
     deliver(ticket, verdict);
-  }
-}
-
-/** Gives a ticket what Redis said of it. `sentAtMs`: when Redis was asked (monotonic). */
-export function conclude(
-  { denials, leases }: Pick<AdmissionGate, 'denials' | 'leases'>,
-  observer: AdmissionObserver,
-  sentAtMs: number,
-  ticket: AdmissionTicket,
-  verdict: Verdict,
-): void {
-  if (verdict.code === verdictCodes.limited || verdict.code === verdictCodes.quotaExceeded) {
-    denials.remember(ticket, verdict, sentAtMs);
-  } else if (verdict.code === verdictCodes.unreadable) {
-    observer.storeFailed('unreadable-record');
-  }
-  if (ticket.leasable && ticket.lease !== null) leases.answered(ticket, verdict.lease, sentAtMs);
-  deliver(ticket, verdict);
-}
-
-/** A throw in one ticket's callback is a bug; it surfaces as one, and the other tickets are settled all the same. */
-function deliver(ticket: AdmissionTicket, verdict: Verdict): void {
-  try {
-    ticket.admissionSettled(verdict);
-  } catch (error) {
-    setImmediate(() => {
-      throw error;
-    });
   }
 }

@@ -25,7 +25,7 @@ import {
   type Verdict,
   verdictCodes,
 } from './ticket.js';
-import { type AdmissionObserver, conclude } from './batcher.js';
+import { type AdmissionObserver, conclude } from './gate.js';
 import type { DenyCache } from './deny-cache.js';
 import type { Leases } from './leases.js';
 

@@ -3,7 +3,7 @@
  * process hears of every change; leases and what is known for an outage are forgotten by it.
  */
 import { Cluster, type Redis } from 'ioredis';
-import type { AdmissionGate } from '../admission/batcher.js';
+import type { AdmissionGate } from '../admission/gate.js';
 import type { OutageLimits } from '../admission/outage.js';
 import { ClusterNodes, type NodeName } from '../redis/cluster-nodes.js';
 import { changesChannel, keys } from '../redis/keys.js';

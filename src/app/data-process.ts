@@ -5,7 +5,8 @@
 import { AccessLog } from '../accesslog/writer.js';
 import { Cluster } from 'ioredis';
 import { serverCarrier } from '../admission/admit.js';
-import { Admission, type AdmissionGate } from '../admission/batcher.js';
+import { Admission } from '../admission/batcher.js';
+import type { AdmissionGate } from '../admission/gate.js';
 import { ClusterAdmission } from '../admission/cluster-admission.js';
 import { OutageLimits } from '../admission/outage.js';
 import { parseAddress } from '../config/formats.js';

@@ -1,5 +1,5 @@
 /** What the pipeline puts in order. */
-import type { AdmissionGate } from '../admission/batcher.js';
+import type { AdmissionGate } from '../admission/gate.js';
 import type { OutageLimits } from '../admission/outage.js';
 import type { AccessLog } from '../accesslog/writer.js';
 import type { AuthFailures } from '../credential/auth-failures.js';
