@@ -29,7 +29,7 @@ export const usage = `Usage: npm run bench -- [options]
   --scenario NAME     run this one; may be repeated (default: all but the peers and the bodies of 1 GiB)
   --peers             also the peers
   --duration S        measured seconds a run (8)
-  --warmup S          seconds before them (3)
+  --warmup S          seconds before them, in a closed loop; a fixed rate then has one more at the rate (3)
   --connections N     connections of the load generator (64)
   --rate N            requests/s over all connections, whatever the answers do; 0: a closed loop, each connection as
                       fast as it is answered; may be repeated: a run each (0 and 2000)

@@ -4,7 +4,8 @@
  * Closed loop: every connection sends its next request when it has the answer to the last one. Fixed rate: requests
  * become due at regular times, whatever the answers do; one that finds no free connection waits for one, and its
  * latency counts from when it was due, so that a stall is seen by all requests it held up and not by one a connection
- * (no coordinated omission).
+ * (no coordinated omission). Its warm-up is a closed loop too, and then a second at the rate: at a low rate alone a
+ * process would spend the window compiling what a busy one has compiled long ago.
  *
  * At the end no request is cut off: what was sent, what was answered and what is in the access log must be the same.
  */
@@ -17,6 +18,8 @@ import { MeasuredWindow } from './window.js';
 
 const drainMs = 20_000;
 const tickMaxPerS = 4000;
+/** At the rate, before the window. */
+const settleMs = 1000;
 const job = JSON.parse(process.argv[2] ?? '') as LoadJob;
 const origin = new URL(job.origin);
 const source = requestSource(job.plan, origin.host);
@@ -77,7 +80,7 @@ function next(connection: ClientConnection): void {
     send(connection, waited);
   } else if (window.phase === 'drain') {
     if (underWay === 0) finish();
-  } else if (job.rate === 0) {
+  } else if (job.rate === 0 || performance.now() < rateFromMs) {
     send(connection, performance.now());
   } else {
     free.push(connection);
@@ -94,7 +97,9 @@ async function startTicker(): Promise<Worker> {
 }
 
 const startedAtMs = performance.now();
-const window = new MeasuredWindow(job, () => {
+const rateFromMs = startedAtMs + job.warmupMs;
+const windowAfterMs = job.rate === 0 ? job.warmupMs : job.warmupMs + settleMs;
+const window = new MeasuredWindow({ ...job, warmupMs: windowAfterMs }, () => {
   setTimeout(() => {
     errors += underWay;
     mismatch ||= `${underWay} requests without an answer after ${drainMs} ms`;
@@ -103,15 +108,13 @@ const window = new MeasuredWindow(job, () => {
   if (underWay === 0) finish();
 });
 
-if (ticker === undefined) {
-  for (const connection of open) send(connection, startedAtMs);
-} else {
-  free.push(...open);
+for (const connection of open) send(connection, startedAtMs);
+if (ticker !== undefined) {
   let count = 0;
   ticker.on('message', () => {
     const nowMs = performance.now();
     for (; window.phase !== 'drain'; count++) {
-      const atMs = startedAtMs + (count * 1000) / job.rate;
+      const atMs = rateFromMs + (count * 1000) / job.rate;
       if (atMs > nowMs) return;
       const connection = free.shift();
       if (connection === undefined) due.push(atMs);

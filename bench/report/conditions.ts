@@ -25,8 +25,8 @@ export function conditionLines(
       `nginx ${machine.nginx}, autocannon ${machine.autocannon}.`,
     `Pinning: ${describeCores(cores)}.`,
     `Load: ${connections} connections, pipelining 1, ${rates.map(loadName).join(' and ')}, by ${generatorName(generator)}; ` +
-      `${runsEach(runs)} interleaved runs a scenario and load of ${warmupS} s warm-up and ${durationS} s measured, each ` +
-      'with a fresh process; median (least-most).',
+      `${runsEach(runs)} interleaved runs a scenario and load of ${warmupS} s warm-up in a closed loop ` +
+      `(and 1 s at the fixed rate) and ${durationS} s measured, each with a fresh process; median (least-most).`,
     'CPU: utime + stime of the process and its threads over the measured window, by its answers in that window.',
     ...(others.length === 0 ? [] : [disturbance(Math.max(...others), Math.max(...slowdowns))]),
   ];

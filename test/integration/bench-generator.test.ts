@@ -42,3 +42,20 @@ test('answers that nobody can delimit: the run ends at once and shows one', asyn
   const { port } = server.address() as AddressInfo;
   await expect(driveLoad('sockets', jobOf(port), -1)).rejects.toThrow(/without status or length: HTTP\/1\.1 503/);
 });
+
+test('a fixed rate is measured after a warm-up in a closed loop, as warm as at saturation', async () => {
+  const server = createServer((socket) => {
+    socket.on('error', () => {});
+    socket.on('data', () => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'));
+  });
+  atEnd.push(() => server.close());
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const { port } = server.address() as AddressInfo;
+  const job = { ...jobOf(port), rate: 100, warmupMs: 500 };
+  const { sent, answered, mismatches, window } = await driveLoad('sockets', job, -1);
+  expect([answered, mismatches]).toEqual([sent, 0]);
+  // At the rate: 100 in the second before the window and 100 in it.
+  expect(window.requests).toBeGreaterThan(0);
+  expect(window.requests).toBeLessThanOrEqual(250);
+  expect(sent).toBeGreaterThan(500);
+});
