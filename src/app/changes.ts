@@ -76,6 +76,7 @@ const askEveryMs = 2000;
 /** `hears` is told whether the connection would bring every announcement. */
 function listen(redis: Redis, changed: (subject: string) => void, hears: (yes: boolean) => void): void {
   let isHeard = false;
+  let asking: NodeJS.Timeout | undefined;
   const heard = (yes: boolean): void => {
     isHeard = yes;
     hears(yes);
@@ -86,14 +87,18 @@ function listen(redis: Redis, changed: (subject: string) => void, hears: (yes: b
       () => heard(false),
     );
   };
-  const asking = setInterval(() => {
-    if (redis.status !== 'ready') return;
-    if (isHeard) redis.ping().catch(() => {});
-    else subscribe();
-  }, askEveryMs);
-  asking.unref();
-  redis.once('end', () => clearInterval(asking));
-  redis.on('ready', subscribe);
-  redis.on('close', () => heard(false));
+  redis.on('ready', () => {
+    subscribe();
+    clearInterval(asking);
+    asking = setInterval(() => {
+      if (isHeard) redis.ping().catch(() => {});
+      else subscribe();
+    }, askEveryMs);
+    asking.unref();
+  });
+  redis.on('close', () => {
+    clearInterval(asking);
+    heard(false);
+  });
   redis.on('message', (_channel: string, subject: string) => changed(subject));
 }

@@ -43,7 +43,8 @@ export class ForeignTokens {
         cache.putForeignId(digestHex, id);
         use(id);
       },
-      () => exchange.refuse(storeAway, false),
+      // With its breaker open it rejects at once, inside the binding's handler still.
+      () => this.#owner.refuseLater(exchange, storeAway),
     );
   }
 
